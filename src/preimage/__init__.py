@@ -1,0 +1,47 @@
+"""Explorative face super-resolution: one blurry face in, many sharp candidates out, each of which shrinks back to it.
+
+>>> import preimage
+>>> candidates = preimage.upsample("face.png", seeds="0-7")  # doctest: +SKIP
+>>> candidates.exact.all()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from preimage.candidates import Candidates as Candidates
+    from preimage.degrade.linear import LinearOperator as LinearOperator
+    from preimage.degrade.linear import make_operator as make_operator
+    from preimage.errors import PreimageError as PreimageError
+    from preimage.explore import upsample as upsample
+    from preimage.invert.method import list_methods as list_methods
+    from preimage.invert.method import load as load
+    from preimage.weights import list_weights as list_weights
+    from preimage.weights import load_prior as load_prior
+
+_HOME = {
+    "Candidates": "candidates",
+    "LinearOperator": "degrade.linear",
+    "PreimageError": "errors",
+    "list_methods": "invert.method",
+    "list_weights": "weights",
+    "load": "invert.method",
+    "load_prior": "weights",
+    "make_operator": "degrade.linear",
+    "upsample": "explore",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'preimage' has no attribute {name!r}")
+    return getattr(import_module(f"preimage.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,208 @@
+"""The command line: one function per command, wiring only. The same names as in Python."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from preimage import __version__
+from preimage.errors import PreimageError
+
+INTERRUPTED = "stopped. What was written stays; the same command goes on from here."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 when all went well, 1 if anything failed, 130 if interrupted. A wrong command line exits with 2.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((a for a in argv if not a.startswith("-")), "")
+    parser = ArgumentParser(prog="preimage", description="One blurry face in, many exact candidates out.")
+    parser.add_argument("--version", action="version", version=f"preimage {__version__}")
+    commands = parser.add_subcommands(required=True, dest="command")
+    try:
+        for name, (summary, options, _) in COMMANDS.items():
+            sub = ArgumentParser(description=summary)
+            if name == command:  # the others' options may need imports that this one does not
+                options(sub, argv[argv.index(command) + 1 :])
+            commands.add_subcommand(name, sub, help=summary)
+        # `--method pulse` names the method and `--method.steps` sets a control: to the parser, keys of one group
+        config = parser.parse_args([re.sub(r"^--method(?==|$)", "--method.name", a) for a in argv])
+        return COMMANDS[config.command][2](config[config.command])
+    except PreimageError as error:
+        print(f"preimage: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\npreimage: {INTERRUPTED}", file=sys.stderr)
+        return 130
+
+
+def _given(argv: Sequence[str], option: str, default: str) -> str:
+    """Value of an option, before the command line can be parsed as a whole."""
+    for i, a in enumerate(argv):
+        if a == option and i + 1 < len(argv):
+            return argv[i + 1]
+        if a.startswith(f"{option}="):
+            return a.split("=", 1)[1]
+    return default
+
+
+def _operator_options(p: ArgumentParser) -> None:
+    p.add_argument("--operator", default="bicubic", help="the downscaling: bicubic, bilinear, lanczos, area, gaussian")
+    p.add_argument(
+        "--border", default="renormalise", help="its edges: renormalise (Pillow), reflect, symmetric (MATLAB)"
+    )
+
+
+def _upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("inputs", nargs="+", help="files, folders or globs of small face pictures")
+    p.add_argument("-o", "--output", required=True, help="folder for the results")
+    p.add_argument("--method.name", default="pulse", help="written --method NAME: pulse or bicubic")
+    p.add_argument("--preset", default="default", help="settings of the method: default or paper")
+    p.add_argument(
+        "--prior", type=str | None, default=None, help="name, path or hf-hub:owner/repo (preimage models list)"
+    )
+    p.add_argument("--scale", type=float | None, default=None, help="checked against the prior's size where given")
+    p.add_argument("--seeds", default="0-7", help="which candidates, such as 0-7,12")
+    p.add_argument("-n", "--count", type=int | None, default=None, help="the first so many seeds, instead of --seeds")
+    _operator_options(p)
+    p.add_argument("--variants", type=int, default=0, help="of each candidate, so many with resampled fine noise")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
+    p.add_argument("--batch", type=int, default=8, help="candidates that run together")
+    p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
+    p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
+    if _given(argv, "--method", "pulse") == "pulse":
+        from preimage.invert.pulse import PRESETS
+        from preimage.invert.search import SearchSettings
+
+        p.add_class_arguments(SearchSettings, "method", as_group=False)
+        preset = PRESETS.get(_given(argv, "--preset", "default"), PRESETS["default"])
+        p.set_defaults({f"method.{key}": value for key, value in asdict(preset).items()})
+
+
+def upsample(options: Namespace) -> int:
+    """Candidates for every input; a bad input is reported and skipped."""
+    from preimage.explore import upsample_folder
+
+    given = options.as_dict()
+    controls: dict[str, Any] = given.pop("method")
+    count, output = given.pop("count"), given.pop("output")
+    seeds = given.pop("seeds") if count is None else (given.pop("seeds"), f"0-{count - 1}")[1]
+    tally = upsample_folder(
+        given.pop("inputs"),
+        output,
+        method=controls.pop("name"),
+        seeds=seeds,
+        latents=given.pop("save_latents"),
+        controls=controls,
+        **given,
+    )
+    print(
+        f"{tally.written} candidates written to {output}, {tally.exact} of them exact; {tally.kept} were there before."
+    )
+    return _failures(tally.problems)
+
+
+def _degrade_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("inputs", nargs="+", help="files, folders or globs of pictures")
+    p.add_argument("-o", "--output", required=True, help="folder for the results")
+    p.add_argument("--scale", type=float | None, default=None, help="how many times smaller; need not be whole")
+    p.add_argument(
+        "--size", type=int | None, default=None, help="longer side of the result in pixels, instead of a scale"
+    )
+    _operator_options(p)
+    p.add_argument("--corrupt", type=list[str], default=[], help="such as [gaussian_noise:25,jpeg:50], in this order")
+    p.add_argument("--seed", type=int, default=0, help="of the corruptions")
+    p.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def degrade(options: Namespace) -> int:
+    """Small, and if wanted damaged, versions of every input."""
+    from preimage.explore import degrade_folder
+
+    given = options.as_dict()
+    output = given.pop("output")
+    written, problems = degrade_folder(given.pop("inputs"), output, **given)
+    print(f"{written} pictures written to {output}.")
+    return _failures(problems)
+
+
+def _train_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("recipe", help="a YAML file, such as recipes/prior-faces64.yaml; any of its keys can be overridden")
+    p.add_argument("--resume", default="auto", help="auto: continue the run in `out`; never: insist on a new one")
+    p.add_argument("--stop-after", type=float | None, default=None, help="seconds after which to save and stop")
+    p.add_argument("--dry-run", action="store_true", help="print the recipe and the sizes of its networks, then stop")
+    recipe = next((a for a in argv if a.endswith((".yaml", ".yml"))), None)
+    if recipe is not None:
+        from preimage.train.recipes import read_recipe, recipe_parser
+
+        trainer, values = read_recipe(recipe)
+        recipe_parser(trainer, p)
+        p.set_defaults(_flat(values))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def train(options: Namespace) -> int:
+    """Train a network by its recipe, or go on where the run stopped."""
+    from preimage.train.recipes import build_recipe, read_recipe
+
+    given = options.as_dict()
+    path, resume, stop_after, dry = (given.pop(k) for k in ("recipe", "resume", "stop_after", "dry_run"))
+    trainer, _ = read_recipe(path)
+    recipe = build_recipe(path, trainer, given)
+    if dry:
+        import yaml
+
+        print(yaml.safe_dump(asdict(recipe), sort_keys=False) + trainer.describe(recipe))
+        return 0
+    print(f"exported {trainer.train(recipe, resume=resume, stop_after=stop_after)}")
+    return 0
+
+
+def _models_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("action", choices=["list", "show"], help="list the embedded weights, or show one file or entry")
+    p.add_argument("name", nargs="?", default="", help="for show: a name, or the path of a safetensors file")
+
+
+def models(options: Namespace) -> int:
+    """What weights there are, and what they are."""
+    from preimage.weights import describe_weights, weight_table
+
+    if options.action == "show":
+        print(describe_weights(options.name))
+        return 0
+    for entry in weight_table().values():
+        print(f"{entry.name:12} {entry.kind:6} {entry.licence:13} {entry.description}")
+    return 0
+
+
+def _failures(problems: Sequence[str]) -> int:
+    if problems:
+        print(f"preimage: {len(problems)} input(s) failed; see above.", file=sys.stderr)
+    return 1 if problems else 0
+
+
+Options = Callable[[ArgumentParser, Sequence[str]], None]
+COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
+    "upsample": ("Imagine many sharp faces behind each small picture.", _upsample_options, upsample),
+    "degrade": ("Make small, and if wanted damaged, pictures of sharp ones.", _degrade_options, degrade),
+    "train": ("Train a network by its recipe, or continue the run.", _train_options, train),
+    "models": ("List or show the embedded weights.", _models_options, models),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

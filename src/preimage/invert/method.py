@@ -1,0 +1,121 @@
+"""The contract of a method and the registry: a photo goes in, batches of candidates come out as they are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from preimage.errors import MethodError
+
+if TYPE_CHECKING:
+    from preimage.candidates import Candidates
+    from preimage.degrade.linear import LinearOperator
+
+OnStep = Callable[[int, Tensor], None]
+"""Called after each step of a batch with the step and the indices of the candidates still searching."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method can do, as data.
+
+    Attributes:
+        summary: one sentence.
+        paper: where it comes from.
+        needs_prior: searches or decodes with a prior.
+        needs_mask, needs_reference: further inputs.
+        many: different seeds give different pictures.
+        operators: the downscalings it answers to; "any linear" or names.
+        presets: named settings.
+        steers: what a user can steer.
+    """
+
+    summary: str
+    paper: str = ""
+    needs_prior: bool = False
+    needs_mask: bool = False
+    needs_reference: bool = False
+    many: bool = True
+    operators: tuple[str, ...] = ("any linear",)
+    presets: tuple[str, ...] = ("default",)
+    steers: tuple[str, ...] = ()
+
+
+class Method(Protocol):
+    """A way from a low-resolution picture to candidates.
+
+    `sample` yields batches as they are ready; the same seed gives the same picture for any batch size or order.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures it makes."""
+        ...
+
+    def sample(
+        self,
+        lr: Tensor,
+        /,
+        seeds: Sequence[int],
+        operator: LinearOperator | str | None = None,
+        on_step: OnStep | None = None,
+        **controls: Any,
+    ) -> Iterator[Candidates]:
+        """lr (3, h, w) in [0, 1] -> candidates, in the order of the seeds.
+
+        The photo is positional: a control may be called `lr` too, the learning rate.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Resolved settings, JSON-serialisable."""
+        ...
+
+
+@runtime_checkable
+class Varies(Protocol):
+    """A method that can resample only the fine noise around one candidate."""
+
+    def resample_noise(self, candidates: Candidates, index: int, seeds: Sequence[int]) -> Candidates: ...
+
+
+def _bicubic(**kwargs: Any) -> Method:
+    from preimage.invert.bicubic import Bicubic
+
+    return Bicubic(**kwargs)
+
+
+def _pulse(**kwargs: Any) -> Method:
+    from preimage.invert.pulse import Pulse
+
+    return Pulse(**kwargs)
+
+
+METHODS: dict[str, Callable[..., Method]] = {"pulse": _pulse, "bicubic": _bicubic}
+
+
+def list_methods() -> list[str]:
+    """Names of the methods."""
+    return list(METHODS)
+
+
+def load(method: str = "pulse", **kwargs: Any) -> Method:
+    """Load a method with its networks.
+
+    Args:
+        method: one of `list_methods()`.
+        **kwargs: what it is built from: `prior`, `preset`, `device`, `precision`, `batch`.
+
+    Raises:
+        MethodError: unknown method.
+        WeightsError: a prior that cannot be loaded.
+    """
+    if method not in METHODS:
+        raise MethodError(f"method {method!r} is unknown; there are {', '.join(METHODS)}.")
+    return METHODS[method](**kwargs)

@@ -1,0 +1,1 @@
+"""Bricks without opinions: equalised layers, modulated convolution, discriminators, feature networks."""

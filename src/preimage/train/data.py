@@ -1,0 +1,135 @@
+"""Training pictures: folders and zip archives, decoded once and cached at the training resolution."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from preimage.errors import InputError
+
+SUFFIXES = (".webp", ".jpg", ".jpeg", ".png")
+Pictures = NDArray[np.uint8]
+
+
+def load_pictures(
+    sources: Sequence[str | Path], resolution: int, cache: str | Path | None = None, progress: bool = True
+) -> Pictures:
+    """All pictures of the sources at one size, decoded once and memory-mapped from then on.
+
+    Args:
+        sources: folders (searched recursively) or zip archives of WebP, JPEG or PNG pictures, in this order.
+        resolution: side in pixels; pictures are cropped to their central square and reduced by Lanczos.
+        cache: folder for the decoded arrays; default `$PREIMAGE_CACHE` or `~/.cache/preimage`.
+
+    Returns:
+        (n, resolution, resolution, 3) uint8 RGB.
+
+    Raises:
+        InputError: a source is missing or holds no picture, or a picture cannot be decoded.
+    """
+    parts = [_load_source(Path(s), resolution, _cache_folder(cache), progress) for s in sources]
+    if not parts:
+        raise InputError("No training data: give at least one folder or zip archive of pictures (`data:`).")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _cache_folder(cache: str | Path | None) -> Path:
+    folder = Path(cache or os.environ.get("PREIMAGE_CACHE") or Path.home() / ".cache" / "preimage")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> Pictures:
+    from tqdm import tqdm
+
+    names = _names(source)
+    key = hashlib.sha256(
+        repr((str(source.resolve()), source.stat().st_mtime_ns, names, resolution)).encode()
+    ).hexdigest()
+    path = cache / f"{source.stem}-{resolution}-{key[:12]}.npy"
+    if not path.is_file():
+        half_done = path.with_suffix(f".{os.getpid()}.tmp.npy")  # several processes may fill the same cache
+        out = np.lib.format.open_memmap(half_done, "w+", np.uint8, (len(names), resolution, resolution, 3))
+        for i, (name, data) in enumerate(
+            tqdm(_read(source, names), f"decoding {source.name}", len(names), disable=not progress)
+        ):
+            try:
+                out[i] = _fit(data, resolution)
+            except (UnidentifiedImageError, OSError, ValueError) as error:
+                half_done.unlink()
+                raise InputError(f"{source}: {name} cannot be decoded ({error}). Remove it or replace it.") from None
+        out.flush()
+        os.replace(half_done, path)
+    pictures: Pictures = np.load(path, mmap_mode="r")
+    return pictures
+
+
+def _names(source: Path) -> list[str]:
+    if source.is_dir():
+        names = sorted(str(p.relative_to(source)) for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            names = sorted(n for n in archive.namelist() if n.lower().endswith(SUFFIXES))
+    elif source.exists():
+        raise InputError(f"{source}: neither a folder nor a zip archive. Training data are pictures in one of the two.")
+    else:
+        raise InputError(f"{source}: no such folder or archive. Give the path of the training pictures (`data:`).")
+    if not names:
+        raise InputError(f"{source}: holds no {', '.join(SUFFIXES)} picture.")
+    return names
+
+
+def _read(source: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    if source.is_dir():
+        yield from ((name, (source / name).read_bytes()) for name in names)
+    else:
+        with zipfile.ZipFile(source) as archive:
+            yield from ((name, archive.read(name)) for name in names)
+
+
+def _fit(data: bytes, resolution: int) -> Pictures:
+    with Image.open(io.BytesIO(data)) as picture:
+        rgb = ImageOps.exif_transpose(picture).convert("RGB")
+    return np.asarray(ImageOps.fit(rgb, (resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def batches(
+    pictures: Pictures, size: int, seed: int, start: int = 0, shard: int = 0, shards: int = 1
+) -> Iterator[Tensor]:
+    """Endless shuffled batches (size, 3, R, R) in [0, 1], mirrored at random; every epoch has its own order.
+
+    The order depends only on `seed` and on how many pictures were shown (`start`), so that a resumed run goes on where it
+    stopped. With several processes each takes every `shards`-th picture of the same order.
+    """
+    position = start // shards
+    while True:
+        chosen, flips = [], []
+        for _ in range(size):
+            epoch, place = divmod(position * shards + shard, len(pictures))
+            chosen.append(int(_order(len(pictures), seed, epoch)[place]))
+            flips.append(bool(hashlib.blake2b(f"{seed}/{epoch}/{place}".encode(), digest_size=1).digest()[0] & 1))
+            position += 1
+        batch = np.stack([pictures[i][:, ::-1] if flip else pictures[i] for i, flip in zip(chosen, flips, strict=True)])
+        yield torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(255)
+
+
+_orders: dict[tuple[int, int, int], NDArray[np.int64]] = {}
+
+
+def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    key = (count, seed, epoch)
+    if key not in _orders:
+        if len(_orders) > 2:
+            _orders.clear()
+        _orders[key] = np.random.default_rng((seed, epoch)).permutation(count)
+    return _orders[key]

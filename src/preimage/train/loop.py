@@ -1,0 +1,174 @@
+"""What every trainer shares: the run folder, its log, its grids, saving and resuming, the moving average of weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from preimage.errors import RecipeError
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * model for parameters; buffers are copied."""
+    ours = list(average.parameters())
+    torch._foreach_lerp_(ours, list(model.parameters()), 1.0 - decay)
+    for a, b in zip(average.buffers(), model.buffers(), strict=True):
+        a.copy_(b)
+
+
+def average_decay(batch: int, images: int, half_life: float, ramp: float = 0.05) -> float:
+    """Decay per step of a moving average with this half-life in images, shorter at the start (Karras et al., 2020)."""
+    half_life = min(half_life, max(images * ramp, 1e-8))
+    return float(0.5 ** (batch / half_life))
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved and restored with the networks."""
+
+    images: int = 0
+    seconds: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.images, self.seconds = state["images"], state["seconds"]
+
+
+@dataclass
+class Run:
+    """One training run in one folder: recipe.json, stats.jsonl, grids/, state/, prior.safetensors.
+
+    Attributes:
+        folder: where everything goes; the same folder and recipe continue.
+        accelerator: device, processes, saving.
+        progress: images seen and seconds spent so far.
+    """
+
+    folder: Path
+    accelerator: Accelerator
+    progress: Progress = field(default_factory=Progress)
+    _sums: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _clock: float = field(default_factory=time.monotonic)
+    _logged: int = 0
+
+    def begin(self, recipe: dict[str, Any], resume: str, may_change: tuple[str, ...] = ()) -> bool:
+        """Create or re-open the folder; restore the state and return True if there is one to continue from.
+
+        Args:
+            recipe: the resolved settings, written to recipe.json.
+            resume: "auto" continues where the folder stopped; "never" refuses a folder that has a state.
+            may_change: settings that a continued run may have changed.
+
+        Raises:
+            RecipeError: the folder belongs to another recipe, or resume is "never" and it is not new.
+        """
+        self.accelerator.register_for_checkpointing(self.progress)
+        recipe = json.loads(json.dumps(recipe))  # tuples become lists, as in the file
+        note, state = self.folder / "recipe.json", self.folder / "state"
+        recover(state)
+        found = state.is_dir()
+        if found and resume == "never":
+            raise RecipeError(f"{self.folder} already holds a run. Choose another `out`, or pass --resume auto.")
+        if found and note.is_file():
+            before = json.loads(note.read_text())
+            changed = [k for k in recipe if before.get(k) != recipe[k] and k not in may_change]
+            if changed:
+                raise RecipeError(
+                    f"{self.folder} was started with other settings of {', '.join(changed)}. "
+                    "Restore them to continue, or choose another `out`."
+                )
+        if self.accelerator.is_main_process:
+            (self.folder / "grids").mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps(recipe, indent=1))
+        self.accelerator.wait_for_everyone()
+        if found:
+            self.accelerator.load_state(str(state))
+        self._clock, self._logged = time.monotonic(), self.progress.images
+        return found
+
+    def add(self, **values: Tensor | float) -> None:
+        """Average these numbers into the next line of stats.jsonl."""
+        for key, value in values.items():
+            total, count = self._sums.get(key, (0.0, 0))
+            self._sums[key] = (total + float(value), count + 1)
+
+    def log(self) -> dict[str, float]:
+        """Write one line of averages with images, seconds and images per second; returns it."""
+        elapsed, self._clock = time.monotonic() - self._clock, time.monotonic()
+        line: dict[str, float] = {"images": self.progress.images}
+        line |= {k: round(total / count, 5) for k, (total, count) in self._sums.items()}
+        before = self.progress.seconds
+        self.progress.seconds += elapsed
+        line["seconds"] = round(self.progress.seconds, 1)
+        line["rate"] = round((self.progress.images - self._logged) / max(self.progress.seconds - before, 1e-9), 2)
+        self._logged = self.progress.images
+        self._sums.clear()
+        if self.accelerator.is_main_process:
+            with (self.folder / "stats.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        return line
+
+    def save(self) -> None:
+        """Save everything needed to continue; a run that dies in the middle of it keeps the state before."""
+        state, fresh = self.folder / "state", self.folder / "state.new"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(fresh, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(fresh))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            swap(fresh, state)
+        self.accelerator.wait_for_everyone()
+
+
+def swap(fresh: Path, target: Path) -> None:
+    """Put the finished folder `fresh` in the place of `target`; `recover` mends an interruption between the renames."""
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(fresh, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Bring back the previous folder if a swap was interrupted."""
+    old = target.with_name(target.name + ".old")
+    if not target.exists() and old.is_dir():
+        os.replace(old, target)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients inside, the mode before afterwards."""
+    was = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was)
+
+
+def every(interval: int, before: int, now: int) -> bool:
+    """Whether a multiple of `interval` lies in (before, now]."""
+    return interval > 0 and now // interval > before // interval
+
+
+def compiled(function: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
+    """torch.compile where the recipe asks for it."""
+    return torch.compile(function) if wanted else function

@@ -1,0 +1,37 @@
+"""Adversarial losses and the gradient penalty; a discriminator returns a list of score tensors, one per head."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def hinge_d(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Hinge loss of the discriminator, summed over heads (Lim & Ye, 2017)."""
+    return torch.stack([F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]).sum()
+
+
+def hinge_g(fake: list[Tensor]) -> Tensor:
+    """Hinge loss of the generator, summed over heads."""
+    return torch.stack([-f.mean() for f in fake]).sum()
+
+
+def nonsaturating_d(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Logistic loss of the discriminator (Goodfellow et al., 2014)."""
+    return torch.stack([F.softplus(-r).mean() + F.softplus(f).mean() for r, f in zip(real, fake, strict=True)]).sum()
+
+
+def nonsaturating_g(fake: list[Tensor]) -> Tensor:
+    """Non-saturating loss of the generator."""
+    return torch.stack([F.softplus(-f).mean() for f in fake]).sum()
+
+
+def r1_penalty(real: Tensor, scores: list[Tensor]) -> Tensor:
+    """Mean squared gradient norm of the scores at real pictures (Mescheder et al., 2018); `real` must require grad.
+
+    The penalty of StyleGAN2 is gamma / 2 times this, times the interval when lazy.
+    """
+    total = torch.stack([s.sum() for s in scores]).sum()
+    (gradient,) = torch.autograd.grad(total, real, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean()

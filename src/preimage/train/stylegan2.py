@@ -1,0 +1,326 @@
+"""Train a StyleGAN2 prior, with StyleGAN2's own discriminator or with a projected one. One readable script.
+
+Both players of a step share the same imagined pictures and the same fixed features: half the work of drawing them twice.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from preimage.errors import RecipeError
+from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+from preimage.image import contact_sheet, save_png
+from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
+from preimage.nets.features import FEATURE_NETWORKS
+from preimage.train import losses
+from preimage.train.augment import AUGMENTATIONS, augment
+from preimage.train.data import batches, load_pictures
+from preimage.train.loop import Run, average_decay, compiled, evaluating, every, update_average
+from preimage.weights import save_prior
+
+LOSSES = {
+    "hinge": (losses.hinge_d, losses.hinge_g),
+    "nonsaturating": (losses.nonsaturating_d, losses.nonsaturating_g),
+}
+
+
+@dataclass(frozen=True)
+class DiscriminatorSettings:
+    """Which discriminator judges, and how.
+
+    Attributes:
+        kind: "stylegan2" (residual, minibatch statistics) or "projected" (heads on fixed features).
+        loss: "nonsaturating" (StyleGAN2) or "hinge" (projected).
+        r1_gamma: weight of the gradient penalty; 0 turns it off.
+        r1_every: steps between two penalties (lazy regularisation).
+        channel_base, channel_max: widths of the residual discriminator.
+        features: feature network of the projected one: squeezenet, vgg19-normalised, vgg19-distilled.
+        feature_weights: path of that network's safetensors file.
+        feature_size: side in pixels that pictures are enlarged to before the feature network.
+        width: channels of the projected heads.
+        pixel_width: channels of the patch head on the raw pixels; 0 leaves it out.
+    """
+
+    kind: str = "stylegan2"
+    loss: str = "nonsaturating"
+    r1_gamma: float = 1.0
+    r1_every: int = 16
+    channel_base: int = 16384
+    channel_max: int = 512
+    features: str = "squeezenet"
+    feature_weights: str = ""
+    feature_size: int = 128
+    width: int = 64
+    pixel_width: int = 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run; every duration counts pictures.
+
+    Attributes:
+        out: run folder.
+        data: folders or zip archives of training pictures.
+        generator: shape of the generator.
+        discriminator: who judges.
+        images: how many real pictures to show in all.
+        batch: pictures per step, over all processes.
+        lr_g, lr_d: Adam's learning rates.
+        betas: Adam's betas.
+        style_mixing: probability that a picture uses two latents, crossing over at a random row.
+        augment: differentiable augmentations, of colour, translation, cutout.
+        augment_probability: share of the pictures that are augmented.
+        ema_half_life: half-life of the generator's moving average.
+        precision: fp32 or bf16 feature maps.
+        compile: torch.compile the networks (pays after about a minute).
+        snapshot: pictures between two grids and saved states.
+        log: pictures between two lines of stats.jsonl.
+        seed: of everything random.
+        name: of the exported prior.
+    """
+
+    out: str
+    data: list[str]
+    generator: StyleGAN2Config = field(default_factory=StyleGAN2Config)
+    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    images: int = 400_000
+    batch: int = 32
+    lr_g: float = 2e-3
+    lr_d: float = 2e-3
+    betas: tuple[float, float] = (0.0, 0.99)
+    style_mixing: float = 0.5
+    augment: tuple[str, ...] = ("colour", "translation")
+    augment_probability: float = 1.0
+    ema_half_life: float = 10_000.0
+    precision: str = "fp32"
+    compile: bool = False
+    snapshot: int = 20_000
+    log: int = 2_000
+    seed: int = 0
+    name: str = "prior"
+
+    def __post_init__(self) -> None:
+        d = self.discriminator
+        for value, choices, key in (
+            (d.kind, ("stylegan2", "projected"), "discriminator.kind"),
+            (d.loss, tuple(LOSSES), "discriminator.loss"),
+            (self.precision, ("fp32", "bf16"), "precision"),
+        ):
+            if value not in choices:
+                raise RecipeError(f"{key}: {value!r} is not one of {', '.join(choices)}.")
+        unknown = [a for a in self.augment if a not in AUGMENTATIONS]
+        if unknown:
+            raise RecipeError(f"augment: {', '.join(unknown)} unknown; there are {', '.join(AUGMENTATIONS)}.")
+        if self.snapshot % self.batch or self.log % self.batch:
+            raise RecipeError(
+                f"snapshot ({self.snapshot}) and log ({self.log}) must be multiples of batch ({self.batch})."
+            )
+
+
+def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDiscriminator:
+    """The discriminator that the recipe names.
+
+    Raises:
+        RecipeError: a projected one without the file of its feature network.
+    """
+    d, side = recipe.discriminator, recipe.generator.resolution
+    if d.kind == "stylegan2":
+        return StyleGAN2Discriminator(side, d.channel_base, d.channel_max)
+    if d.features not in FEATURE_NETWORKS:
+        raise RecipeError(f"discriminator.features: {d.features!r}; there are {', '.join(FEATURE_NETWORKS)}.")
+    if not d.feature_weights:
+        raise RecipeError("discriminator.feature_weights: give the safetensors file of the feature network.")
+    network = FEATURE_NETWORKS[d.features].from_file(d.feature_weights)
+    return ProjectedDiscriminator(network, d.feature_size, d.width, d.pixel_width, side)
+
+
+def build_run(recipe: Recipe) -> tuple[StyleGAN2, nn.Module, torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Generator, discriminator and their optimisers, as a run starts with them.
+
+    Under lazy regularisation the discriminator's rate and betas are corrected as in StyleGAN2, appendix B.
+    """
+    g, d = StyleGAN2(recipe.generator, recipe.name), build_discriminator(recipe)
+    lazy = recipe.discriminator.r1_every / (recipe.discriminator.r1_every + 1) if recipe.discriminator.r1_gamma else 1.0
+    opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr_g, betas=recipe.betas, eps=1e-8)
+    opt_d = torch.optim.Adam(
+        d.parameters(), lr=recipe.lr_d * lazy, betas=(recipe.betas[0] ** lazy, recipe.betas[1] ** lazy), eps=1e-8
+    )
+    return g, d, opt_g, opt_d
+
+
+class Imagine(nn.Module):
+    """z -> picture as the trainer draws it: style mixing, fresh noise, a running mean of w."""
+
+    def __init__(self, generator: StyleGAN2, style_mixing: float, dtype: torch.dtype, compile: bool):
+        super().__init__()
+        self.generator, self.style_mixing, self.dtype = generator, style_mixing, dtype
+        self._synthesis = [compiled(generator.synthesis, compile)]  # in a list: not a second submodule
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z (2, n, z_dim), the second half for mixing -> pictures (n, 3, R, R) around [0, 1]."""
+        g, n = self.generator, z.shape[1]
+        w, other = g.mapping(z[0]), g.mapping(z[1])
+        if self.training:
+            g.mapping.w_avg.lerp_(w.detach().mean(0), 0.002)
+        rows = torch.arange(g.config.rows, device=z.device)
+        crossover = torch.randint(1, g.config.rows, (n, 1), device=z.device)
+        mixed = (torch.rand(n, 1, device=z.device) < self.style_mixing) & (rows[None] >= crossover)
+        ws = torch.where(mixed[:, :, None], other[:, None], w[:, None])
+        noise = [torch.randn(n, 1, s, s, device=z.device) for s in g.noise_sizes]
+        picture: Tensor = self._synthesis[0](ws, noise, self.dtype)[-1]
+        return (picture + 1) / 2
+
+
+def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
+    """Train, or go on training, and export the averaged generator.
+
+    Args:
+        recipe: settings.
+        resume: "auto" continues the run in `recipe.out`; "never" insists on a new one.
+        stop_after: seconds after which to save and return early; the same call continues.
+
+    Returns:
+        The exported prior, `<out>/prior.safetensors` (half precision).
+    """
+    accelerator = Accelerator()
+    if recipe.batch % accelerator.num_processes:
+        raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")
+    per_process = recipe.batch // accelerator.num_processes
+    device = accelerator.device
+    set_seed(recipe.seed, device_specific=True)
+    pictures = load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process)
+
+    g, d, opt_g, opt_d = build_run(recipe)
+    average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
+    if isinstance(d, ProjectedDiscriminator):
+        d.network.to(device, memory_format=torch.channels_last)
+        d.to(device).calibrate(next(batches(pictures, 64, recipe.seed)).to(device))
+    g.to(memory_format=torch.channels_last)
+    d.to(memory_format=torch.channels_last)
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    imagine, d, opt_g, opt_d = accelerator.prepare(
+        Imagine(g, recipe.style_mixing, dtype, recipe.compile), d, opt_g, opt_d
+    )
+    judge: Any = accelerator.unwrap_model(d)
+    accelerator.register_for_checkpointing(_Holder(average))
+
+    run = Run(Path(recipe.out), accelerator)
+    run.begin(asdict(recipe), resume, may_change=("images", "snapshot", "log", "compile", "data", "out"))
+    fixed = torch.Generator().manual_seed(recipe.seed)
+    z_grid = torch.randn(32, recipe.generator.z_dim, generator=fixed).to(device)
+    noise_grid = [torch.randn(32, 1, s, s, generator=fixed).to(device) for s in g.noise_sizes]
+    rank = accelerator.process_index
+    stream = batches(pictures, per_process, recipe.seed, run.progress.images, rank, accelerator.num_processes)
+    loss_d, loss_g = LOSSES[recipe.discriminator.loss]
+    autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": dtype is torch.bfloat16}
+    project = compiled(judge.project, recipe.compile and isinstance(judge, ProjectedDiscriminator))
+    gamma, lazy = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
+    started = run.progress.seconds
+    path = run.folder / "prior.safetensors"
+
+    def changed(x: Tensor) -> Tensor:
+        return augment(x, recipe.augment, recipe.augment_probability)
+
+    while run.progress.images < recipe.images:
+        real = changed(next(stream).to(device, non_blocking=True))
+        step = run.progress.images // recipe.batch
+
+        with torch.autocast(**autocast):
+            imagined = project(changed(imagine(torch.randn(2, per_process, recipe.generator.z_dim, device=device))))
+            with torch.no_grad():
+                projected = project(real)
+            scores_real, scores_fake = d(projected), d([p.detach() for p in imagined])
+            value_d = loss_d(scores_real, scores_fake)
+        opt_d.zero_grad(set_to_none=True)
+        accelerator.backward(value_d)
+        if gamma and step % lazy == 0:
+            real.requires_grad_(True)
+            penalty = losses.r1_penalty(real, d(judge.project(real)))
+            accelerator.backward(penalty * (gamma / 2 * lazy))
+            run.add(r1=penalty.detach())
+        opt_d.step()
+
+        judge.requires_grad_(False)
+        with torch.autocast(**autocast):
+            value_g = loss_g(judge(imagined))
+        opt_g.zero_grad(set_to_none=True)
+        accelerator.backward(value_g)
+        opt_g.step()
+        judge.requires_grad_(True)
+
+        before = run.progress.images
+        run.progress.images += recipe.batch
+        update_average(average, g, average_decay(recipe.batch, run.progress.images, recipe.ema_half_life))
+        run.add(
+            loss_d=value_d.detach(),
+            loss_g=value_g.detach(),
+            score_real=torch.stack([s.detach().mean() for s in scores_real]).mean(),
+            score_fake=torch.stack([s.detach().mean() for s in scores_fake]).mean(),
+        )
+        stop = False
+        if every(recipe.log, before, run.progress.images):
+            line = run.log()
+            accelerator.print(" ".join(f"{k} {v}" for k, v in line.items()), flush=True)
+            stop = stop_after is not None and run.progress.seconds - started > stop_after
+            if not all(v == v for v in line.values()):
+                raise RecipeError(
+                    f"{recipe.out}: losses are NaN at {run.progress.images} pictures; lower the learning rates."
+                )
+        if stop or every(recipe.snapshot, before, run.progress.images) or run.progress.images >= recipe.images:
+            with evaluating(average):
+                ws = average.mapping(z_grid)[:, None].expand(-1, recipe.generator.rows, -1)
+                grid = average.synthesize(ws, noise_grid).clamp(0, 1).cpu()
+            if accelerator.is_main_process:
+                rows = [list(grid[i : i + 8]) for i in range(0, 32, 8)]
+                save_png(run.folder / "grids" / f"{run.progress.images:09d}.png", contact_sheet(rows))
+            run.save()
+            path = export(average, recipe, run)
+        if stop:
+            break
+    return path
+
+
+def export(average: StyleGAN2, recipe: Recipe, run: Run) -> Path:
+    """Write the averaged generator as a self-describing half-precision file."""
+    path = run.folder / "prior.safetensors"
+    if run.accelerator.is_main_process:
+        exported = copy.deepcopy(average).cpu().float()
+        exported.refit()
+        trained = {
+            "images_seen": run.progress.images,
+            "recipe": {**asdict(replace(recipe, out="", data=[Path(s).name for s in recipe.data]))},
+            "data": [Path(s).name for s in recipe.data],
+        }
+        trained["recipe"]["discriminator"]["feature_weights"] = Path(recipe.discriminator.feature_weights).name
+        save_prior(path, exported, trained)
+    run.accelerator.wait_for_everyone()
+    return path
+
+
+class _Holder:
+    """Lets accelerate save a module that it did not prepare."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state)
+
+
+def describe(recipe: Recipe) -> str:
+    """Sizes of the networks that the recipe would train, without needing its data."""
+    g = StyleGAN2(recipe.generator)
+    parts = {"mapping": g.mapping, "synthesis": g.synthesis}
+    lines = [f"{name}: {sum(p.numel() for p in module.parameters()):,} parameters" for name, module in parts.items()]
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""Device and precision; machines this test does not run on are simulated."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from preimage.device import autocast, resolve_device, resolve_precision
+from preimage.errors import InputError
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretends how many GPUs there are."""
+
+    def pretend(gpus: int = 0, mps: bool = False, built: str | None = "12.8", bf16: bool = True) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.version, "cuda", built)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "name", "device"),
+    [
+        (0, False, "auto", "cpu"),
+        (0, True, "auto", "mps"),
+        (2, True, "auto", "cuda"),
+        (2, False, "cpu", "cpu"),
+        (2, False, "cuda", "cuda"),
+        (2, False, "cuda:1", "cuda:1"),
+        (0, True, "mps", "mps"),
+        (1, False, torch.device("cuda:0"), "cuda:0"),
+    ],
+)
+def test_resolve_device(machine, gpus, mps, name, device):
+    machine(gpus, mps)
+    assert resolve_device(name) == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "built", "name", "message"),
+    [
+        (0, None, "cuda", "device cuda: this torch was built without CUDA"),
+        (0, "12.8", "cuda:1", "device cuda:1: torch finds no usable NVIDIA GPU.*or use device auto or cpu"),
+        (1, "12.8", "cuda:1", "cuda:1 does not exist; this machine has cuda:0$"),
+        (4, "12.8", "cuda:4", "this machine has cuda:0 to cuda:3"),
+        (0, None, "mps", "no Apple GPU"),
+        (0, None, "gpu", "device 'gpu' is not known; use auto, cpu"),
+        (0, None, "", "device '' is not known"),
+        (0, None, "meta", "device 'meta' is not supported"),
+    ],
+)
+def test_resolve_device_refuses(machine, gpus, built, name, message):
+    machine(gpus, built=built)
+    with pytest.raises(InputError, match=message):
+        resolve_device(name)
+
+
+def test_precision(machine):
+    machine(1)
+    for device in (CPU, CUDA):
+        assert resolve_precision("auto", device) == torch.float32
+        assert resolve_precision("fp32", device) == torch.float32
+        assert resolve_precision("bf16", device) == torch.bfloat16
+    assert resolve_precision("fp16", CUDA) == torch.float16
+
+
+def test_precision_refuses(machine):
+    machine(1, bf16=False)
+    with pytest.raises(InputError, match=r"fp16 on the CPU: .*slower.*use precision fp32"):
+        resolve_precision("fp16", CPU)
+    with pytest.raises(InputError, match="bf16 on cuda: this GPU only emulates it"):
+        resolve_precision("bf16", CUDA)
+    with pytest.raises(InputError, match="'half' is not known; use auto, fp32, bf16, fp16"):
+        resolve_precision("half", CPU)
+
+
+def test_autocast_computes_in_the_type_asked_for():
+    layer, x = torch.nn.Linear(4, 4), torch.zeros(1, 4)
+    with autocast(CPU, torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    with autocast(CPU, torch.float32):
+        assert layer(x).dtype == torch.float32
+    assert layer(x).dtype == torch.float32
