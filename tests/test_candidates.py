@@ -157,7 +157,7 @@ def test_one_candidate_has_no_certainty_but_a_grid():
 
 
 def test_provenance_is_text_a_png_can_hold(tmp_path):
-    from preimage.image import read_provenance, save_png
+    from preimage.files import read_provenance, save_png
 
     record = make(3).provenance(1)
     assert all(isinstance(value, str) for value in record.values())

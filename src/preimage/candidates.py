@@ -203,7 +203,7 @@ class Candidates:
         Returns:
             (3, height, width) float32 in [0, 1].
         """
-        from preimage.image import candidate_grid  # loads Pillow, which `import preimage` does not need
+        from preimage.sheet import candidate_grid  # loads Pillow, which `import preimage` does not need
 
         captions = [f"seed {seed}" for seed in self.seeds]
         return candidate_grid(self.lr, self.images, captions, self.certainty() if len(self) > 1 else None)

@@ -15,7 +15,8 @@ from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.corrupt import Corruption, parse_corruption
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError, OperatorError, OutputError, PreimageError
-from preimage.image import as_picture, find_images, read_image, save_png, to_uint8, unique_stems
+from preimage.files import find_images, save_png, unique_stems
+from preimage.image import as_picture, read_image, to_uint8
 from preimage.invert.method import Method, Varies, load
 from preimage.invert.problem import check_size
 from preimage.results import ResultFolder, save_latents

@@ -1,33 +1,24 @@
-"""Pictures in and out: read, find, check, write so that nothing is ever half written, and lay out on a sheet."""
+"""Pictures in: files and Python values of every kind, read, checked and brought to 8-bit RGB."""
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
-import os
-import secrets
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from preimage.errors import InputError, OutputError
+from preimage.errors import InputError
 
 MAX_SIDE = 8192
 """Longest side, in pixels, that `read_image` decodes unless told otherwise."""
 
-EXTENSIONS = frozenset((
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
-))  # fmt: skip
 # Formats without side effects: no EPS (starts Ghostscript), none that accepts any bytes as a picture.
 _FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _OFF_GRID = 1e-3  # grey levels; float32 arithmetic on an 8-bit picture stays far below
@@ -70,14 +61,26 @@ def read_image(path: str | Path, *, max_side: int = MAX_SIDE) -> Picture:
         InputError: missing, a folder, empty, truncated, not a picture, too large, wholly transparent.
     """
     path = Path(path)
+    with open_image(path) as image:
+        if max(image.size) > max_side:
+            size = f"{image.width}×{image.height}"
+            raise InputError(f"{path}: {size} pixels, more than {max_side} on a side; crop it to the face")
+        pixels, notes = _decode(image, str(path))
+    return Picture(pixels, tuple(notes), path)
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """A picture file opened by Pillow, not decoded yet; its whole block runs under the errors below.
+
+    Raises:
+        InputError: missing, a folder, empty, not a picture, or damaged in a way that shows only inside the block.
+    """
     _check_file(path)
     try:
-        # Damaged EXIF and large sizes only make Pillow warn; sizes are judged below, orientation is optional.
+        # Damaged EXIF and large sizes only make Pillow warn; sizes are judged by `read_image`, orientation is optional.
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
-            if max(image.size) > max_side:
-                size = f"{image.width}×{image.height}"
-                raise InputError(f"{path}: {size} pixels, more than {max_side} on a side; crop it to the face")
-            pixels, notes = _decode(image, str(path))
+            yield image
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -88,7 +91,6 @@ def read_image(path: str | Path, *, max_side: int = MAX_SIDE) -> Picture:
         raise InputError(f"{path}: no permission to read it; change its permissions (chmod +r)") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ValueError and more
         raise InputError(f"{path}: truncated or damaged ({error}); copy or export it again") from error
-    return Picture(pixels, tuple(notes), path)
 
 
 def _formats() -> list[str]:
@@ -274,351 +276,20 @@ def _check_range(values: Tensor, name: str) -> None:
     raise InputError(f"{name}: values from {low:.4g} to {high:.4g}, not in [0, 1]; {hint}")
 
 
+# ----------------------------------------------------------------------------------------------------------- 8 bits
+
+
 def to_uint8(x: Tensor) -> Tensor:
     """Rounds values in [0, 1] to bytes, halves up, clipped to 0 to 255; bytes pass through."""
     return x if x.dtype == torch.uint8 else (x.float() * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8)
 
 
-# ---------------------------------------------------------------------------------------------------- finding inputs
-
-
-def find_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[InputError]]:
-    """Turns files, folders and patterns into picture files.
-
-    A name that exists is taken as it is, so `face[1].png` needs no escaping. A folder gives its own pictures (known
-    extensions, not hidden, sorted, no subfolders). A pattern may hold ``**``; what it matches is sorted, and only
-    pictures are kept.
-
-    Args:
-        inputs: what the user named.
-
-    Returns:
-        The files in the order named, each once (links to the same file count as that file), and an error for each
-        input that gives none. Files named one by one are not opened or judged here, `read_image` does that.
-    """
-    paths: dict[Path, Path] = {}
-    problems = []
-    for given in inputs:
-        try:
-            for path in _expand(str(given)):
-                paths.setdefault(path.resolve(), path)
-        except InputError as error:
-            problems.append(error)
-        except (OSError, ValueError, RuntimeError) as error:
-            problems.append(InputError(f"{given}: cannot be reached ({error}); check the name and its folder"))
-    return list(paths.values()), problems
-
-
-def _expand(given: str) -> list[Path]:
-    if not given.strip():
-        raise InputError("an empty input name; name a picture, a folder or a pattern")
-    path = Path(given).expanduser()
-    if path.is_dir():
-        found = [each for each in sorted(path.iterdir()) if not each.name.startswith(".") and _is_picture(each)]
-        if not found:
-            raise InputError(f"{given}: the folder holds no pictures ({', '.join(sorted(EXTENSIONS))})")
-        return found
-    if path.exists():
-        return [path]
-    if glob.has_magic(given):
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        found = [match for match in matches if _is_picture(match)]
-        if not found:
-            what = f"matches {len(matches)} names but no picture" if matches else "matches nothing"
-            raise InputError(f"{given}: the pattern {what}; check it, and the current folder ({Path.cwd()})")
-        return found
-    raise InputError(f"{given}: no such file or folder; check the name and the current folder ({Path.cwd()})")
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and path.is_file()
-
-
-def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
-    """A folder name for the results of each input.
-
-    It is the file's stem (`face`), where that is unique. Inputs that share a stem (capitals aside) are *all* named
-    by the first of these that tells them apart: `face-jpg`, `folder_face`, `folder_face-jpg`, `face-` and a hash of
-    the full path. So names do not depend on the order of the inputs. They do depend on which inputs there are: call
-    this once with everything a command was given, before it skips, resumes or shares out any of them.
-
-    Args:
-        paths: all inputs; duplicates count once.
-
-    Returns:
-        A different name for every path.
-    """
-    levels: list[Callable[[Path], str]] = [
-        lambda p: p.stem,
-        lambda p: f"{p.stem}-{p.suffix[1:].lower()}",
-        lambda p: f"{p.absolute().parent.name}_{p.stem}",
-        lambda p: f"{p.absolute().parent.name}_{p.stem}-{p.suffix[1:].lower()}",
-        lambda p: f"{p.stem}-{hashlib.sha256(os.fsencode(p.absolute())).hexdigest()[:12]}",
-    ]
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(set(paths)):
-        groups.setdefault(path.stem.casefold(), []).append(path)
-    names: dict[Path, str] = {}
-    taken = set(groups)
-    for stem, group in groups.items():
-        for level in levels:
-            keys = {level(path).casefold() for path in group}
-            if len(keys) == len(group) and not keys & (taken - {stem}):
-                break
-        names.update((path, level(path)) for path in group)
-        taken |= keys
-    return names
-
-
-# ---------------------------------------------------------------------------------------------------------- writing
-
-
-def save_png(path: str | Path, image: Tensor, text: Mapping[str, str] | None = None) -> None:
-    """Writes a PNG: the whole file or nothing, and an existing file stays until the new one is complete.
-
-    Args:
-        path: the file; missing folders are made.
-        image: (3, H, W), (1, H, W) or (H, W); uint8, or floating point in [0, 1] (rounded, clipped).
-        text: stored in PNG text chunks, see `read_provenance`.
+def to_pillow(image: Tensor) -> Image.Image:
+    """A tensor (3, H, W), (1, H, W) or (H, W), uint8 or in [0, 1], as an RGB Pillow picture; rounded and clipped.
 
     Raises:
-        InputError: not a picture, or NaN in it.
-        OutputError: read-only folder, full disk, the path is a folder.
+        InputError: another shape or type, or NaN in it.
     """
-    info = PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value)  # becomes Unicode iTXt by itself where Latin-1 does not suffice
-    picture = _to_pillow(image)
-    _write_atomic(Path(path), lambda file: picture.save(file, format="PNG", pnginfo=info))
-
-
-def read_provenance(path: str | Path) -> dict[str, str]:
-    """The text chunks of a PNG, as `save_png` wrote them; empty for a picture without.
-
-    Raises:
-        InputError: see `read_image`.
-    """
-    path = Path(path)
-    _check_file(path)
-    try:
-        with Image.open(path, formats=_formats()) as image:
-            return {key: str(value) for key, value in getattr(image, "text", {}).items()}
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: {_why_unreadable(path)}") from None
-    except Exception as error:
-        raise InputError(f"{path}: truncated or damaged ({error}); copy or export it again") from error
-
-
-def write_text_atomic(path: str | Path, text: str) -> None:
-    """Writes a text file (UTF-8): the whole file or nothing.
-
-    Raises:
-        OutputError: see `save_png`.
-    """
-    _write_atomic(Path(path), lambda file: file.write(text.encode()))
-
-
-def append_line(path: str | Path, line: str) -> None:
-    """Appends one line (UTF-8) and waits until it is on the disk; made for JSON lines, see `read_jsonl`.
-
-    If an interrupted run left half a line at the end, the new one starts on a line of its own.
-
-    Raises:
-        ValueError: a line break in `line`.
-        OutputError: see `save_png`.
-    """
-    if "\n" in line or "\r" in line:
-        raise ValueError("append_line takes one line, without line breaks")
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file:
-            half = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            file.write(b"\n" * half + line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise _output_error(path, error) from error
-
-
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file; none if there is no file yet.
-
-    Lines that are not complete objects are skipped: they are what an interrupted run leaves behind, and a result
-    that is not in the list is computed again.
-
-    Raises:
-        InputError: the file is there but cannot be read.
-    """
-    try:
-        lines = Path(path).read_bytes().decode(errors="replace").split("\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}); check the name and its permissions") from error
-    return [value for line in lines if isinstance(value := _parse_json(line), dict)]
-
-
-def _parse_json(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    # Not tempfile: its files are private to the user (0600), results should follow the umask.
-    part = path.with_name(f".{secrets.token_hex(8)}.tmp") if path.name else path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:  # also Ctrl-C: leave no litter
-            if path.name:
-                part.unlink(missing_ok=True)
-            raise
-    except (OSError, ValueError) as error:
-        raise _output_error(path, error) from error
-
-
-def _output_error(path: Path, error: OSError | ValueError) -> OutputError:
-    reason = (getattr(error, "strerror", None) or str(error)).lower()
-    if os.path.isdir(path):  # unlike Path.is_dir, never raises
-        reason, hint = "is a folder", "name a file, or move the folder away"
-    elif isinstance(error, PermissionError) or "read-only" in reason:
-        hint = "make the folder writable, or choose another output folder"
-    elif "space" in reason or "quota" in reason:
-        hint = "free some space, or choose an output folder on another disk; what is written so far is kept"
-    elif isinstance(error, (NotADirectoryError, FileExistsError)):
-        hint = f"a file stands where a folder is needed ({path.parent}); choose another output folder"
-    else:
-        hint = "choose another output folder"
-    return OutputError(f"{path}: cannot be written ({reason}); {hint}")
-
-
-# ----------------------------------------------------------------------------------------------------------- sheets
-
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-_MARGIN = 8
-_INK, _PAPER = (60, 60, 60), (255, 255, 255)
-# sRGB at CIE lightness 6, 24, 42, 60, 78, 96: indigo, purple, red, orange, yellow, cream.
-_HEAT = (
-    (0.050, 0.069, 0.163),
-    (0.242, 0.173, 0.459),
-    (0.688, 0.185, 0.460),
-    (0.915, 0.414, 0.302),
-    (0.956, 0.714, 0.316),
-    (0.980, 0.965, 0.749),
-)
-
-
-def heatmap(values: Tensor) -> Tensor:
-    """Colours numbers in [0, 1] from dark (0) to bright (1), lightness rising evenly.
-
-    Args:
-        values: (h, w); clipped to [0, 1].
-
-    Returns:
-        (3, h, w) float32 in [0, 1].
-
-    Raises:
-        InputError: not (h, w), or NaN.
-    """
-    if values.ndim != 2 or bool(values.isnan().any()):
-        raise InputError(f"a heat map needs (h, w) numbers without NaN, not {tuple(values.shape)}")
-    stops = torch.tensor(_HEAT)
-    position = values.detach().cpu().float().clamp(0, 1) * (len(stops) - 1)
-    below = position.floor().clamp(max=len(stops) - 2)
-    lower = stops[below.long()]
-    colours = lower + (stops[below.long() + 1] - lower) * (position - below)[..., None]
-    return colours.permute(2, 0, 1).contiguous()
-
-
-def contact_sheet(
-    rows: Sequence[Sequence[Tensor | None]],
-    *,
-    captions: Sequence[Sequence[str]] | None = None,
-    row_labels: Sequence[str] | None = None,
-    column_labels: Sequence[str] | None = None,
-    cell: int = 256,
-) -> Tensor:
-    """Lays pictures out on white paper, brought to one size.
-
-    Args:
-        rows: pictures (3, h, w), (1, h, w) or (h, w), uint8 or in [0, 1]; None leaves a gap; rows may differ in
-            length. Small ones are enlarged by nearest neighbour, so that their pixels stay visible.
-        captions: a text below each picture.
-        row_labels: a text left of each row.
-        column_labels: a text above each column.
-        cell: longest side of each picture on the sheet, in pixels.
-
-    Returns:
-        (3, H, W) float32 in [0, 1].
-
-    Raises:
-        InputError: no picture at all, or something that is not one.
-    """
-    pictures = [[None if image is None else _fit(_to_pillow(image), cell) for image in row] for row in rows]
-    present = [picture for row in pictures for picture in row if picture is not None]
-    if not present:
-        raise InputError("a contact sheet needs at least one picture")
-    width, height = (max(picture.size[axis] for picture in present) for axis in (0, 1))
-    font = _font(max(11, cell // 14))
-    line = int(sum(font.getbbox("Agy")[1::2])) + 2  # top bearing twice plus the text: even space above and below
-    label = min(2 * cell, max(_width(text, font) for text in row_labels) + _MARGIN) if row_labels else 0
-    left, top = _MARGIN + label, _MARGIN + (line if column_labels else 0)
-    step_x, step_y = width + _MARGIN, height + _MARGIN + (line if captions else 0)
-    columns = max(len(row) for row in pictures)
-    sheet = Image.new("RGB", (left + columns * step_x, top + len(pictures) * step_y), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-
-    def write(text: str, x: int, y: int, room: int) -> None:
-        draw.text((x, y), _shorten(text, font, room), fill=_INK, font=font)
-
-    for column, text in enumerate((column_labels or ())[:columns]):
-        write(text, left + column * step_x, _MARGIN // 2, width)
-    for index, row in enumerate(pictures):
-        y = top + index * step_y
-        if row_labels:
-            write(row_labels[index], _MARGIN, y + (height - line) // 2, label - _MARGIN)
-        for column, picture in enumerate(row):
-            x = left + column * step_x
-            if picture is not None:
-                sheet.paste(picture, (x + (width - picture.width) // 2, y + (height - picture.height) // 2))
-            if captions:
-                write(captions[index][column], x, y + height, width)
-    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).contiguous().float() / 255
-
-
-def candidate_grid(
-    lr: Tensor, images: Tensor, captions: Sequence[str], certainty: Tensor | None = None, *, columns: int = 10
-) -> Tensor:
-    """Input, candidates and certainty side by side: the `grid.png` of a result.
-
-    Args:
-        lr: (3, h, w) in [0, 1].
-        images: (n, 3, H, W) in [0, 1].
-        captions: n texts, such as ``"seed 0"``.
-        certainty: (H, W) in [0, 1] or None; bright where the photo pins the picture down, dark where it is imagined.
-        columns: pictures per row; more of them continue below.
-
-    Returns:
-        (3, height, width) float32 in [0, 1].
-    """
-    pictures = [lr, *images]
-    texts = [f"input {lr.shape[-1]}×{lr.shape[-2]}", *captions]
-    if certainty is not None:
-        pictures.append(heatmap(certainty))
-        texts.append("dark: imagined")
-    starts = range(0, len(pictures), columns)
-    return contact_sheet([pictures[i : i + columns] for i in starts], captions=[texts[i : i + columns] for i in starts])
-
-
-def _to_pillow(image: Tensor) -> Image.Image:
     values = image.detach().cpu()
     if values.ndim == 2:
         values = values[None]
@@ -630,36 +301,3 @@ def _to_pillow(image: Tensor) -> Image.Image:
         values = to_uint8(values)
     array = values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(array)
-
-
-def _fit(picture: Image.Image, cell: int) -> Image.Image:
-    scale = cell / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
-
-
-def _font(size: int) -> Font:
-    try:
-        return ImageFont.load_default(size)
-    except ImportError:  # Pillow without FreeType has one small bitmap font
-        return ImageFont.load_default()
-
-
-def _width(text: str, font: Font) -> int:
-    return int(font.getlength(_plain(text))) + 1
-
-
-def _shorten(text: str, font: Font, room: int) -> str:
-    """The text as far as it fits `room` pixels."""
-    text = _plain(text)
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(text + "..") > room:
-        text = text[:-1]
-    return text + ".."
-
-
-def _plain(text: str) -> str:
-    # Pillow's built-in fonts have Latin-1 at most, and no multiplication sign.
-    text = text.replace("×", "x").replace("−", "-").encode("latin-1", errors="replace").decode("latin-1")
-    return " ".join(text.split())

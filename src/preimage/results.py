@@ -13,7 +13,9 @@ from torch import Tensor
 
 from preimage.candidates import Candidates
 from preimage.errors import InputError, OutputError
-from preimage.image import append_line, candidate_grid, read_image, read_jsonl, save_png, write_text_atomic
+from preimage.files import append_line, read_jsonl, save_png, write_text_atomic
+from preimage.image import read_image
+from preimage.sheet import candidate_grid
 
 # what may differ between two calls that fill the same folder
 FREE = ("inputs", "seeds", "device", "batch", "versions", "save_latents", "variants")

@@ -166,7 +166,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path}: a safetensors file, but not one that preimage wrote; it does not say what network it is."
         )
-    return {k: json.loads(v) if k in ("config", "trained") else v for k, v in metadata.items()}
+    try:
+        return {k: json.loads(v) if k in ("config", "trained") else v for k, v in metadata.items()}
+    except ValueError as error:
+        raise WeightsError(f"{path}: its description is damaged ({error}). Fetch or export it again.") from None
 
 
 def read_module(path: Path) -> nn.Module:
@@ -182,7 +185,7 @@ def read_module(path: Path) -> nn.Module:
     try:
         module = ARCHITECTURES[architecture](metadata["config"], metadata.get("name", path.stem))
         module.load_state_dict({k: v.float() for k, v in load_file(str(path)).items()})
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: its tensors do not fit the {architecture} it describes. {error}") from None
     return module
 
@@ -196,7 +199,9 @@ def save_prior(path: Path, prior: Any, trained: dict[str, Any], licence: str = "
         trained: recipe, images seen, data.
         licence: of the weights.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
+
+    from preimage.files import write_bytes_atomic
 
     about = prior.metadata()
     metadata = {
@@ -207,9 +212,8 @@ def save_prior(path: Path, prior: Any, trained: dict[str, Any], licence: str = "
         "trained": json.dumps(trained),
         "licence": licence,
     }
-    fresh = path.with_name(path.name + ".new")
-    save_file({k: v.detach().cpu().half().contiguous() for k, v in prior.state_dict().items()}, str(fresh), metadata)
-    fresh.replace(path)
+    state = {k: v.detach().cpu().half().contiguous() for k, v in prior.state_dict().items()}
+    write_bytes_atomic(path, save(state, metadata))
 
 
 def describe_weights(name: str) -> str:

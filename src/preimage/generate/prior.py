@@ -73,13 +73,14 @@ def fit_gaussian(
         mean and standard deviation, each (w_dim,) float32.
     """
     rng = torch.Generator().manual_seed(seed)
-    count, total, squares = 0, 0.0, 0.0
+    count = 0
+    total = squares = torch.zeros([], dtype=torch.float64)
     while count < samples:
         z = torch.randn(min(10_000, samples - count), z_dim, generator=rng)
         v = inverse_leaky_relu(mapping(z)).double()
         total, squares, count = total + v.sum(0), squares + v.square().sum(0), count + len(z)
-    mean = torch.as_tensor(total) / count
-    std = (torch.as_tensor(squares) / count - mean.square()).clamp_min(0).sqrt()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt()
     return mean.float(), std.float()
 
 

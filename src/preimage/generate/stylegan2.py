@@ -143,6 +143,11 @@ class Synthesis(nn.Module):
             previous = config.channels(side)
         self.register_buffer("fir4", fir_kernel(gain=4.0), persistent=False)
 
+    def block(self, side: int) -> SynthesisBlock:
+        """The layers of this side."""
+        found: SynthesisBlock = getattr(self, f"b{side}")
+        return found
+
     def forward(
         self, ws: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
     ) -> list[Tensor]:
@@ -151,14 +156,14 @@ class Synthesis(nn.Module):
         noise: one map per layer or None for silence. dtype: of the feature maps; RGB is summed in float32.
         """
         maps = list(noise) if noise is not None else [None] * len(self.config.noise_sizes)
-        block = self.b4
+        block = self.block(4)
         x = block.const.to(dtype or block.const.dtype).expand(len(ws), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         x = block.conv1(x, ws[:, 0], maps[0])
         rgb = block.torgb(x, ws[:, 1])
         pictures = [rgb]
         for j, side in enumerate(self.config.resolutions[1:]):
-            block = getattr(self, f"b{side}")
+            block = self.block(side)
             x = block.conv0(x, ws[:, 2 * j + 1], maps[2 * j + 1])
             x = block.conv1(x, ws[:, 2 * j + 2], maps[2 * j + 2])
             # a toRGB shares its code with the next block's first convolution
@@ -224,7 +229,7 @@ class StyleGAN2(nn.Module):
 
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """W+ latents (n, rows, w_dim) of these seeds: w_avg + truncation * (w - w_avg), the same w in every row."""
-        w = self.mapping(normal(seeds, (self.config.z_dim,), "z").to(self.fit_mean.device))
+        w: Tensor = self.mapping(normal(seeds, (self.config.z_dim,), "z").to(self.fit_mean.device))
         w = self.mean_latent + truncation * (w - self.mean_latent)
         return w[:, None].expand(-1, self.config.rows, -1)
 
@@ -242,7 +247,8 @@ class StyleGAN2(nn.Module):
     def synthesize(
         self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
-        return (self.synthesis(latents, noise, dtype)[-1] + 1) / 2
+        pictures: list[Tensor] = self.synthesis(latents, noise, dtype)
+        return (pictures[-1] + 1) / 2
 
     def forward(self, latents: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         return self.synthesize(latents, noise)

@@ -1,4 +1,4 @@
-"""Fixed feature networks for projected discriminators and for measuring: SqueezeNet 1.1, two small VGG-19, MobileFaceNet.
+"""Fixed feature networks for projected discriminators and for measuring: SqueezeNet 1.1, two small VGG-19.
 
 None of them is shipped. Each class states what it reads, so that a user can point it at the file (`from_file`).
 Input of every network: RGB in [0, 1], (n, 3, h, w).
@@ -124,7 +124,7 @@ class VGG19Normalised(VGGStack):
     channels = (64, 128, 256)
 
     def __init__(self) -> None:
-        layout = [
+        layout: list[tuple[str, int, bool] | str] = [
             ("2", 64, True),
             ("5", 64, False),
             "pool",

@@ -31,13 +31,13 @@ def translation(x: Tensor, ratio: float = 0.125) -> Tensor:
 
 
 def cutout(x: Tensor, ratio: float = 0.5) -> Tensor:
-    """Replace one square of `ratio` of the side by grey."""
+    """Replace one square of `ratio` of the side by grey; its centre lies anywhere, so it may stick out."""
     n, _, height, width = x.shape
     size = round(height * ratio)
-    cy, cx = torch.randint(0, height, (2, n, 1, 1), device=x.device).unbind(0)
+    top, left = (torch.randint(0, s + 1 - size % 2, (n, 1, 1), device=x.device) - size // 2 for s in (height, width))
     rows = torch.arange(height, device=x.device)[None, :, None]
     cols = torch.arange(width, device=x.device)[None, None]
-    hole = ((rows - cy).abs() * 2 < size) & ((cols - cx).abs() * 2 < size)
+    hole = (rows >= top) & (rows < top + size) & (cols >= left) & (cols < left + size)
     return torch.where(hole[:, None], torch.full_like(x, 0.5), x)
 
 

@@ -6,13 +6,14 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from preimage.errors import InputError
@@ -53,23 +54,26 @@ def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> 
     from tqdm import tqdm
 
     names = _names(source)
-    key = hashlib.sha256(
-        repr((str(source.resolve()), source.stat().st_mtime_ns, names, resolution)).encode()
-    ).hexdigest()
+    address: tuple[object, ...] = (str(source.resolve()), source.stat().st_mtime_ns, names, resolution)
+    if source.is_dir():  # its own time does not tell that a picture in it was replaced
+        stats = [(source / name).stat() for name in names]
+        address = (*address, [(s.st_mtime_ns, s.st_size) for s in stats])
+    key = hashlib.sha256(repr(address).encode()).hexdigest()
     path = cache / f"{source.stem}-{resolution}-{key[:12]}.npy"
     if not path.is_file():
         half_done = path.with_suffix(f".{os.getpid()}.tmp.npy")  # several processes may fill the same cache
-        out = np.lib.format.open_memmap(half_done, "w+", np.uint8, (len(names), resolution, resolution, 3))
-        for i, (name, data) in enumerate(
-            tqdm(_read(source, names), f"decoding {source.name}", len(names), disable=not progress)
-        ):
-            try:
-                out[i] = _fit(data, resolution)
-            except (UnidentifiedImageError, OSError, ValueError) as error:
-                half_done.unlink()
-                raise InputError(f"{source}: {name} cannot be decoded ({error}). Remove it or replace it.") from None
-        out.flush()
-        os.replace(half_done, path)
+        try:
+            out = np.lib.format.open_memmap(half_done, "w+", np.uint8, (len(names), resolution, resolution, 3))
+            with _reader(source) as read:
+                for i, name in enumerate(tqdm(names, f"decoding {source.name}", disable=not progress)):
+                    try:
+                        out[i] = _fit(read(name), resolution)
+                    except Exception as error:  # Pillow and zipfile raise a dozen kinds; all mean the same here
+                        raise InputError(f"{source}: {name} cannot be decoded ({error}). Replace it.") from None
+            out.flush()
+            os.replace(half_done, path)
+        finally:  # also after Ctrl-C: leave no litter
+            half_done.unlink(missing_ok=True)
     pictures: Pictures = np.load(path, mmap_mode="r")
     return pictures
 
@@ -89,12 +93,13 @@ def _names(source: Path) -> list[str]:
     return names
 
 
-def _read(source: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
+@contextmanager
+def _reader(source: Path) -> Iterator[Callable[[str], bytes]]:
     if source.is_dir():
-        yield from ((name, (source / name).read_bytes()) for name in names)
+        yield lambda name: (source / name).read_bytes()
     else:
         with zipfile.ZipFile(source) as archive:
-            yield from ((name, archive.read(name)) for name in names)
+            yield archive.read
 
 
 def _fit(data: bytes, resolution: int) -> Pictures:

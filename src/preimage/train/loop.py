@@ -22,8 +22,9 @@ from preimage.errors import RecipeError
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * model for parameters; buffers are copied."""
-    ours = list(average.parameters())
-    torch._foreach_lerp_(ours, list(model.parameters()), 1.0 - decay)
+    ours: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(model.parameters())
+    torch._foreach_lerp_(ours, theirs, 1.0 - decay)
     for a, b in zip(average.buffers(), model.buffers(), strict=True):
         a.copy_(b)
 

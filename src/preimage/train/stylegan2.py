@@ -16,10 +16,12 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from preimage.errors import RecipeError
+from preimage.files import save_png
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
-from preimage.image import contact_sheet, save_png
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.nets.features import FEATURE_NETWORKS
+from preimage.nets.layers import channels_last
+from preimage.sheet import contact_sheet
 from preimage.train import losses
 from preimage.train.augment import AUGMENTATIONS, augment
 from preimage.train.data import batches, load_pictures
@@ -201,10 +203,10 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     g, d, opt_g, opt_d = build_run(recipe)
     average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
     if isinstance(d, ProjectedDiscriminator):
-        d.network.to(device, memory_format=torch.channels_last)
+        channels_last(d.network.to(device))
         d.to(device).calibrate(next(batches(pictures, 64, recipe.seed)).to(device))
-    g.to(memory_format=torch.channels_last)
-    d.to(memory_format=torch.channels_last)
+    channels_last(g)
+    channels_last(d)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     imagine, d, opt_g, opt_d = accelerator.prepare(
         Imagine(g, recipe.style_mixing, dtype, recipe.compile), d, opt_g, opt_d
@@ -294,7 +296,7 @@ def export(average: StyleGAN2, recipe: Recipe, run: Run) -> Path:
     if run.accelerator.is_main_process:
         exported = copy.deepcopy(average).cpu().float()
         exported.refit()
-        trained = {
+        trained: dict[str, Any] = {
             "images_seen": run.progress.images,
             "recipe": {**asdict(replace(recipe, out="", data=[Path(s).name for s in recipe.data]))},
             "data": [Path(s).name for s in recipe.data],

@@ -1,0 +1,245 @@
+"""Files in and out: find the inputs, name their results, and write so that nothing is ever half written."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from preimage.errors import InputError, OutputError
+from preimage.image import open_image, to_pillow
+
+EXTENSIONS = frozenset((
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
+))  # fmt: skip
+
+# ---------------------------------------------------------------------------------------------------- finding inputs
+
+
+def find_images(inputs: Sequence[str | Path]) -> tuple[list[Path], list[InputError]]:
+    """Turns files, folders and patterns into picture files.
+
+    A name that exists is taken as it is, so `face[1].png` needs no escaping. A folder gives its own pictures (known
+    extensions, not hidden, sorted, no subfolders). A pattern may hold ``**``; what it matches is sorted, and only
+    pictures are kept.
+
+    Args:
+        inputs: what the user named.
+
+    Returns:
+        The files in the order named, each once (links to the same file count as that file), and an error for each
+        input that gives none. Files named one by one are not opened or judged here, `read_image` does that.
+    """
+    paths: dict[Path, Path] = {}
+    problems = []
+    for given in inputs:
+        try:
+            for path in _expand(str(given)):
+                paths.setdefault(path.resolve(), path)
+        except InputError as error:
+            problems.append(error)
+        except (OSError, ValueError, RuntimeError) as error:
+            problems.append(InputError(f"{given}: cannot be reached ({error}); check the name and its folder"))
+    return list(paths.values()), problems
+
+
+def _expand(given: str) -> list[Path]:
+    if not given.strip():
+        raise InputError("an empty input name; name a picture, a folder or a pattern")
+    path = Path(given).expanduser()
+    if path.is_dir():
+        found = [each for each in sorted(path.iterdir()) if not each.name.startswith(".") and _is_picture(each)]
+        if not found:
+            raise InputError(f"{given}: the folder holds no pictures ({', '.join(sorted(EXTENSIONS))})")
+        return found
+    if path.exists():
+        return [path]
+    if glob.has_magic(given):
+        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+        found = [match for match in matches if _is_picture(match)]
+        if not found:
+            what = f"matches {len(matches)} names but no picture" if matches else "matches nothing"
+            raise InputError(f"{given}: the pattern {what}; check it, and the current folder ({Path.cwd()})")
+        return found
+    raise InputError(f"{given}: no such file or folder; check the name and the current folder ({Path.cwd()})")
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
+
+
+def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
+    """A folder name for the results of each input.
+
+    It is the file's stem (`face`), where that is unique. Inputs that share a stem (capitals aside) are *all* named
+    by the first of these that tells them apart: `face-jpg`, `folder_face`, `folder_face-jpg`, `face-` and a hash of
+    the full path. So names do not depend on the order of the inputs. They do depend on which inputs there are: call
+    this once with everything a command was given, before it skips, resumes or shares out any of them.
+
+    Args:
+        paths: all inputs; duplicates count once.
+
+    Returns:
+        A different name for every path.
+    """
+    levels: list[Callable[[Path], str]] = [
+        lambda p: p.stem,
+        lambda p: f"{p.stem}-{p.suffix[1:].lower()}",
+        lambda p: f"{p.absolute().parent.name}_{p.stem}",
+        lambda p: f"{p.absolute().parent.name}_{p.stem}-{p.suffix[1:].lower()}",
+        lambda p: f"{p.stem}-{hashlib.sha256(os.fsencode(p.absolute())).hexdigest()[:12]}",
+    ]
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(set(paths)):
+        groups.setdefault(path.stem.casefold(), []).append(path)
+    names: dict[Path, str] = {}
+    taken = set(groups)
+    for stem, group in groups.items():
+        for level in levels:
+            keys = {level(path).casefold() for path in group}
+            if len(keys) == len(group) and not keys & (taken - {stem}):
+                break
+        names.update((path, level(path)) for path in group)
+        taken |= keys
+    return names
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def save_png(path: str | Path, image: Tensor, text: Mapping[str, str] | None = None) -> None:
+    """Writes a PNG: the whole file or nothing, and an existing file stays until the new one is complete.
+
+    Args:
+        path: the file; missing folders are made.
+        image: (3, H, W), (1, H, W) or (H, W); uint8, or floating point in [0, 1] (rounded, clipped).
+        text: stored in PNG text chunks, see `read_provenance`.
+
+    Raises:
+        InputError: not a picture, or NaN in it.
+        OutputError: read-only folder, full disk, the path is a folder.
+    """
+    info = PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value)  # becomes Unicode iTXt by itself where Latin-1 does not suffice
+    picture = to_pillow(image)
+    _write_atomic(Path(path), lambda file: picture.save(file, format="PNG", pnginfo=info))
+
+
+def read_provenance(path: str | Path) -> dict[str, str]:
+    """The text chunks of a PNG, as `save_png` wrote them; empty for a picture without.
+
+    Raises:
+        InputError: see `read_image`.
+    """
+    with open_image(Path(path)) as image:
+        return {key: str(value) for key, value in getattr(image, "text", {}).items()}
+
+
+def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+    """Writes a file: the whole of it or nothing.
+
+    Raises:
+        OutputError: see `save_png`.
+    """
+    _write_atomic(Path(path), lambda file: file.write(data))
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Writes a text file (UTF-8): the whole file or nothing.
+
+    Raises:
+        OutputError: see `save_png`.
+    """
+    write_bytes_atomic(path, text.encode())
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Appends one line (UTF-8) and waits until it is on the disk; made for JSON lines, see `read_jsonl`.
+
+    If an interrupted run left half a line at the end, the new one starts on a line of its own.
+
+    Raises:
+        ValueError: a line break in `line`.
+        OutputError: see `save_png`.
+    """
+    if "\n" in line or "\r" in line:
+        raise ValueError("append_line takes one line, without line breaks")
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            half = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write(b"\n" * half + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """The objects of a JSON lines file; none if there is no file yet.
+
+    Lines that are not complete objects are skipped: they are what an interrupted run leaves behind, and a result
+    that is not in the list is computed again.
+
+    Raises:
+        InputError: the file is there but cannot be read.
+    """
+    try:
+        lines = Path(path).read_bytes().decode(errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error}); check the name and its permissions") from error
+    return [value for line in lines if isinstance(value := _parse_json(line), dict)]
+
+
+def _parse_json(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    # Not tempfile: its files are private to the user (0600), results should follow the umask.
+    part = path.with_name(f".{secrets.token_hex(8)}.tmp") if path.name else path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(part, "xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:  # also Ctrl-C: leave no litter
+            if path.name:
+                part.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        raise _output_error(path, error) from error
+
+
+def _output_error(path: Path, error: OSError | ValueError) -> OutputError:
+    reason = (getattr(error, "strerror", None) or str(error)).lower()
+    if os.path.isdir(path):  # unlike Path.is_dir, never raises
+        reason, hint = "is a folder", "name a file, or move the folder away"
+    elif isinstance(error, PermissionError) or "read-only" in reason:
+        hint = "make the folder writable, or choose another output folder"
+    elif "space" in reason or "quota" in reason:
+        hint = "free some space, or choose an output folder on another disk; what is written so far is kept"
+    elif isinstance(error, (NotADirectoryError, FileExistsError)):
+        hint = f"a file stands where a folder is needed ({path.parent}); choose another output folder"
+    else:
+        hint = "choose another output folder"
+    return OutputError(f"{path}: cannot be written ({reason}); {hint}")
