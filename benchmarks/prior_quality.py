@@ -29,7 +29,7 @@ from torch import Tensor
 from preimage.device import resolve_device
 from preimage.errors import PreimageError
 from preimage.generate.prior import Prior
-from preimage.measure.distances import FeatureStatistics, frechet_distance, kernel_distance
+from preimage.measure.distances import FeatureScale, FeatureStatistics, frechet_distance, kernel_distance
 from preimage.measure.judges import JUDGES, is_partial, training_features
 from preimage.nets.features import FeatureNetwork
 from preimage.train.data import SUFFIXES, load_pictures
@@ -38,7 +38,8 @@ from preimage.weights import default_prior, describe_weights, load_prior
 DATA = Path("../shared/data")
 TRAIN = [DATA / f"faces256-train-{source}.zip" for source in ("lfw", "aaf", "meb")]
 BATCH = 50
-Sets = dict[str, Tensor]
+PAIRS = (("prior", "train"), ("train 2", "train"), ("prior", "val"), ("train", "val"))
+Reader = Callable[[int, int], Tensor]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,14 +57,15 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def features_of(pictures: Callable[[int, int], Tensor], count: int, judge: FeatureNetwork, device: Any) -> Tensor:
+def features_of(pictures: Reader, count: int, judge: FeatureNetwork, device: Any) -> Tensor:
     """Feature vectors (count, d) of pictures that come in batches."""
+    parts = [torch.empty(0, judge.pooled(torch.zeros(1, 3, 64, 64, device=device)).shape[1])]
     with torch.inference_mode():
-        parts = [judge.pooled(pictures(i, min(i + BATCH, count)).to(device)).cpu() for i in range(0, count, BATCH)]
+        parts += [judge.pooled(pictures(i, min(i + BATCH, count)).to(device)).cpu() for i in range(0, count, BATCH)]
     return torch.cat(parts)
 
 
-def reader(pictures: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> Callable[[int, int], Tensor]:
+def reader(pictures: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> Reader:
     """Batches of the chosen rows of (n, s, s, 3) uint8 pictures, as public tensors."""
 
     def read(start: int, stop: int) -> Tensor:
@@ -90,55 +92,58 @@ def people(sources: list[Path]) -> list[str]:
     return out
 
 
-def distances(a: Tensor, real: Tensor) -> dict[str, Any]:
-    """Fréchet and kernel distance of two sets of feature vectors, scaled and raw, and whether the first is biased."""
+def distances(a: Tensor, real: Tensor, scale: FeatureScale) -> dict[str, Any]:
+    """Fréchet and kernel distance of two sets of feature vectors, in the units given and raw."""
+    stats_a, stats_real = FeatureStatistics.of(a), FeatureStatistics.of(real)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        stats_a, stats_real = FeatureStatistics.of(a), FeatureStatistics.of(real)
-        frechet = {"fd": frechet_distance(stats_a, stats_real, scaled=True)}
-        frechet["fd_raw"] = frechet_distance(stats_a, stats_real)
-    kernel = {"kd": kernel_distance(a, real, 50, 500, scaled=True).value}
-    kernel["kd_raw"] = kernel_distance(a, real, 50, 500).value
-    return {"n": [len(a), len(real)], **frechet, **kernel, "biased": bool(caught)}
+        frechet = frechet_distance(stats_a, stats_real, scale)
+        biased = bool(caught)
+        raw = frechet_distance(stats_a, stats_real)
+    kernel, kernel_raw = (kernel_distance(a, real, subset_size=500, scale=s).value for s in (scale, None))
+    return {
+        "n": [len(a), len(real)],
+        "fd": frechet,
+        "biased": biased,
+        "kd": kernel,
+        "fd_raw": raw,
+        "kd_raw": kernel_raw,
+    }
 
 
-def cosines(unit: Tensor, names: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Identity cosines between all pairs of different people."""
+def variety(unit: Tensor, names: np.ndarray[Any, Any], train: Tensor | None) -> dict[str, Any]:
+    """Identity cosines between all pairs of different people, and the cosine distance 1 − cos to the nearest train face."""
     first, second = torch.triu_indices(len(unit), len(unit), 1)
     values = (unit @ unit.T)[first, second].numpy()[names[first] != names[second]]
-    return {"mean": float(values.mean()), "p99": float(np.quantile(values, 0.99))}
-
-
-def nearest(unit: Tensor, train: Tensor) -> dict[str, float]:
-    """Identity cosine distance 1 − cos to the nearest train face, over the faces given."""
-    values = (1 - (unit @ train.T).max(dim=1).values).numpy()
-    return {"p1": float(np.quantile(values, 0.01)), "median": float(np.median(values))}
+    out = {"cosine_mean": float(values.mean()), "cosine_p99": float(np.quantile(values, 0.99))}
+    if train is not None:
+        nearest = (1 - (unit @ train.T).max(dim=1).values).numpy()
+        out |= {"nearest_median": float(np.median(nearest)), "nearest_p1": float(np.quantile(nearest, 0.01))}
+    return out
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything the table shows."""
+    """Everything the tables show."""
     name = args.prior or default_prior()
     device = resolve_device(args.device)
     prior = load_prior(name, device)
     assert isinstance(prior, Prior)
     about = yaml.safe_load(describe_weights(name))["file"]
     trained = about.get("trained", {})
-    train = load_pictures(args.train, prior.resolution)
-    val = load_pictures([args.val], prior.resolution)
-    persons = np.array(people(args.train))
+    progress = sys.stderr.isatty()
+    train = load_pictures(args.train, prior.resolution, progress=progress)
+    val = load_pictures([args.val], prior.resolution, progress=progress)
     order = np.random.default_rng(args.seed).permutation(len(train))
     n = min(args.samples, len(train) // 2)
-    rows = {"train": order[:n], "train'": order[n : 2 * n]}
-    searched = order[: n if args.search is None else (args.search or len(order))]
-
-    drawn: list[Tensor] = []
-    for i in range(0, args.samples, BATCH):
-        drawn.append(prior.sample(range(i, min(i + BATCH, args.samples))).cpu())
-    samples = torch.cat(drawn)
-    readers = {k: (reader(train, r), n) for k, r in rows.items()}
-    readers["val"] = (reader(val, np.arange(len(val))), len(val))
-    readers["prior"] = (lambda i, j: samples[i:j], len(samples))
-
+    first, second = order[:n], order[n : 2 * n]
+    seeds = range(args.samples)
+    samples = torch.cat([prior.sample(seeds[i : i + BATCH]).cpu() for i in range(0, len(seeds), BATCH)])
+    sources: dict[str, tuple[Reader, int]] = {
+        "prior": (lambda i, j: samples[i:j], len(samples)),
+        "train": (reader(train, first), n),
+        "train 2": (reader(train, second), n),
+        "val": (reader(val, np.arange(len(val))), len(val)),
+    }
     result: dict[str, Any] = {
         "prior": name,
         "file": about["path"],
@@ -147,75 +152,83 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "resolution": prior.resolution,
         "samples": args.samples,
         "seed": args.seed,
+        "features": {},
         "distances": {},
         "partial": [j for j in args.judges if is_partial(JUDGES[j], trained)],
     }
     for key in args.judges:
         judge = JUDGES[key].load(args.weights).to(device)
-        sets = {k: features_of(*source, judge, device) for k, source in readers.items()}
-        result["distances"][key] = {
-            f"{a} → {b}": distances(sets[a], sets[b])
-            for a, b in (("prior", "train"), ("train'", "train"), ("prior", "val"), ("train", "val"))
-        }
+        sets = {k: features_of(*source, judge, device) for k, source in sources.items()}
+        scale = FeatureScale.of(sets["train"])
+        result["features"][key] = {"all": len(scale.spread), "kept": scale.kept}
+        result["distances"][key] = {f"{a} → {b}": distances(sets[a], sets[b], scale) for a, b in PAIRS}
         if key == "identity":
-            extra = searched[n:]
-            found = [sets["train"], features_of(reader(train, extra), len(extra), judge, device)] if len(extra) else []
-            pool = F.normalize(torch.cat(found) if found else sets["train"][: len(searched)], dim=1)
-            unit = {k: F.normalize(v, dim=1) for k, v in sets.items()}
-            result["identity"] = {
-                "cosine": {
-                    "prior": cosines(unit["prior"], np.arange(args.samples)),
-                    "train": cosines(unit["train"], persons[rows["train"]]),
-                },
-                "nearest": {"searched": len(pool), **{k: nearest(unit[k], pool) for k in ("prior", "val", "train'")}},
+            more = order[n : n if args.search is None else args.search or len(order)]
+            pool = torch.cat([sets["train"], features_of(reader(train, more), len(more), judge, device)])
+            pool = F.normalize(pool, dim=1)
+            persons, others = np.array(people(args.train)), np.array(people([args.val]))
+            names = {
+                "prior": np.arange(len(samples)),
+                "train": persons[first],
+                "train 2": persons[second],
+                "val": others,
             }
+            result["identity"] = {
+                k: variety(F.normalize(v, dim=1), names[k], None if k == "train" else pool)
+                for k, v in sets.items()
+                if k != "train 2" or len(pool) == n  # else its faces would find themselves
+            }
+            result["searched"] = len(pool)
     return result
 
 
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     judges = list(result["distances"])
-    marked = {j: f"{j}*" if j in result["partial"] else j for j in judges}
+    titles = [f"{j}{'*' if j in result['partial'] else ''}" for j in judges]
     features = result["training_features"]
-    seen = "unknown" if result["images_seen"] is None else f"{result['images_seen']:,}"
+    seen = "an unknown number of" if result["images_seen"] is None else f"{result['images_seen']:,}"
     lines = [
         f"**{result['prior']}**, {result['resolution']} px, {seen} pictures seen; trained on features of: "
         + ("not recorded" if features is None else ", ".join(features) or "none"),
         "",
-        "| sets | pictures | " + " | ".join(f"fd-{marked[j]} | kd-{marked[j]}" for j in judges) + " |",
+        "| sets | pictures | " + " | ".join(f"fd-{t} | kd-{t}" for t in titles) + " |",
         "|---|---|" + "---|---|" * len(judges),
     ]
     for pair in result["distances"][judges[0]]:
         cells = [result["distances"][j][pair] for j in judges]
-        values = " | ".join(f"{c['fd']:.2f}{'†' if c['biased'] else ''} | {c['kd']:.4f}" for c in cells)
-        lines.append(f"| {pair} | {cells[0]['n'][0]}, {cells[0]['n'][1]} | {values} |")
+        values = " | ".join(f"{c['fd']:.2f}{'†' if c['biased'] else ''} | {c['kd']:.3f}" for c in cells)
+        lines.append(f"| {pair} | {', '.join(map(str, cells[0]['n']))} | {values} |")
     if "identity" in result:
-        cosine, near = result["identity"]["cosine"], result["identity"]["nearest"]
-        lines += ["", "| identity (cosine) | prior | train | train' | val |", "|---|---|---|---|---|"]
-        for key, label in (("mean", "mean"), ("p99", "99th percentile")):
-            values = f"{cosine['prior'][key]:.3f} | {cosine['train'][key]:.3f}"
-            lines.append(f"| pairs of different people, {label} | {values} | | |")
-        for key, label in (("median", "median"), ("p1", "1st percentile")):
-            values = (
-                f"{near['prior'][key]:.3f} | | {near[chr(39).join(['train', ''])][key]:.3f} | {near['val'][key]:.3f}"
-            )
-            lines.append(f"| distance to the nearest of {near['searched']} train faces, {label} | {values} |")
-    lines += ["", *notes(result)]
-    return "\n".join(lines)
+        near = f"to the nearest of {result['searched']:,} train faces"
+        lines += [
+            "",
+            f"| identity | cosine of different people: mean | 99th percentile | 1 − cos {near}: median | 1st percentile |",
+            "|---|---|---|---|---|",
+        ]
+        for name, row in result["identity"].items():
+            keys = ("cosine_mean", "cosine_p99", "nearest_median", "nearest_p1")
+            lines.append(f"| {name} | " + " | ".join(f"{row[k]:.3f}" if k in row else "" for k in keys) + " |")
+    return "\n".join([*lines, "", *notes(result)])
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """What has to be known to read the table."""
+    """What has to be known to read the tables."""
+    kept = ", ".join(f"{j} {f['kept']} of {f['all']}" for j, f in result["features"].items())
     out = [
-        "fd: Fréchet distance, kd: kernel distance, of features scaled by the spread of the second set; "
-        "train and train' are two draws of train faces without a common picture: the value a perfect prior would have."
+        f"- fd: Fréchet, kd: kernel distance, in units of each feature's spread over train; features in use: {kept}. "
+        "train and train 2 have no picture in common: their distance is what a perfect prior would have.",
     ]
+    if "identity" in result:
+        out.append(
+            "- A prior that copies lies nearer to train than val does. Train and train 2 share people, val has none of them."
+        )
     if any(c["biased"] for cells in result["distances"].values() for c in cells.values()):
-        out.append("†: fewer pictures than twice the features; biased upwards, compare equal counts only.")
+        out.append("- †: fewer pictures than twice the features, biased upwards: compare equal counts only.")
     if result["partial"]:
-        out.append("*: features of this kind trained the prior; they flatter it.")
+        out.append("- *: features of this kind trained the prior; they flatter it.")
     if result["training_features"] is None:
-        out.append("The file does not say which features trained it, so no judge could be marked.")
+        out.append("- The file does not say which features trained the prior, so a judge that flatters is not marked.")
     return out
 
 

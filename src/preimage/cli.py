@@ -135,6 +135,21 @@ def degrade(options: Namespace) -> int:
     return _failures(problems)
 
 
+def _verify_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("results", help="a folder that `preimage upsample -o` filled")
+
+
+def verify(options: Namespace) -> int:
+    """Shrink every saved candidate with Pillow and compare it with its input, byte for byte."""
+    from preimage.explore import verify_folder
+
+    exact, problems = verify_folder(options.results)
+    for problem in problems:
+        print(f"preimage: {problem}", file=sys.stderr)
+    print(f"{exact} of {exact + len(problems)} candidates shrink to their input byte for byte.")
+    return 1 if problems else 0
+
+
 def _train_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("recipe", help="a YAML file, such as recipes/prior-faces64.yaml; any of its keys can be overridden")
     p.add_argument("--resume", default="auto", help="auto: continue the run in `out`; never: insist on a new one")
@@ -200,6 +215,7 @@ Options = Callable[[ArgumentParser, Sequence[str]], None]
 COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
     "upsample": ("Imagine many sharp faces behind each small picture.", _upsample_options, upsample),
     "degrade": ("Make small, and if wanted damaged, pictures of sharp ones.", _degrade_options, degrade),
+    "verify": ("Prove a folder of results from its files alone.", _verify_options, verify),
     "train": ("Train a network by its recipe, or continue the run.", _train_options, train),
     "models": ("List or show the embedded weights.", _models_options, models),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,11 @@ from typing import Any
 import torch
 
 from preimage.candidates import Candidates
-from preimage.degrade.consistency import downscale_saved
+from preimage.degrade.consistency import downscale_saved, verify
 from preimage.degrade.corrupt import Corruption, parse_corruption
 from preimage.degrade.linear import LinearOperator, make_operator
-from preimage.errors import MethodError, OperatorError, OutputError, PreimageError
-from preimage.files import find_images, save_png, unique_stems
+from preimage.errors import InputError, MethodError, OperatorError, OutputError, PreimageError
+from preimage.files import find_images, read_provenance, save_png, unique_stems
 from preimage.image import as_picture, read_image, to_uint8
 from preimage.invert.method import Method, Varies, load
 from preimage.invert.problem import check_size
@@ -254,6 +255,35 @@ def degrade(
     return to_uint8(image[0])
 
 
+def verify_folder(results: str | Path) -> tuple[int, list[str]]:
+    """Check a folder of results from the files alone: open each candidate with Pillow, shrink it, compare the bytes.
+
+    Args:
+        results: a folder that `upsample_folder` filled.
+
+    Returns:
+        How many candidates shrink to their input byte for byte, and one message for each that does not.
+
+    Raises:
+        InputError: a folder without results.
+    """
+    exact, problems = 0, []
+    pairs = [(p, p.parent / "input.png") for p in sorted(Path(results).glob("*/seed*.png"))]
+    if not pairs:
+        raise InputError(f"{results}: no candidates here. Give the folder that `preimage upsample -o` filled.")
+    for path, lr in pairs:
+        try:
+            spec = read_provenance(path).get("operator")
+            same, error = verify(path, lr, LinearOperator.from_spec(json.loads(spec)) if spec else None)
+        except PreimageError as problem:
+            problems.append(str(problem))
+            continue
+        exact += same
+        if not same:
+            problems.append(f"{path}: misses its input by {error:.3f} grey levels (RMS)")
+    return exact, problems
+
+
 def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candidates, variants: int) -> None:
     if not variants:
         return
@@ -283,7 +313,7 @@ class _Bar:
             self.bar.set_postfix_str(f"step {step}, {len(searching)} searching")
 
     def skip(self, count: int) -> None:
-        self.bar.total -= count
+        self.bar.total = (self.bar.total or 0) - count
         self.bar.refresh()
 
     def wrote(self, count: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from preimage.errors import InputError
 from preimage.measure.distances import (
+    FeatureScale,
     FeatureStatistics,
     frechet_between_gaussians,
     frechet_distance,
@@ -28,7 +29,8 @@ def whitened(n: int, d: int, seed: int) -> Tensor:
     """Vectors whose sample mean is 0 and sample covariance 1, to rounding."""
     x = normal(n, d, seed)
     x = x - x.mean(0)
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(torch.cov(x.T)), x.T, upper=False).T
+    out: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(torch.cov(x.T)), x.T, upper=False).T
+    return out
 
 
 def covariance(d: int, seed: int, rank: int | None = None) -> Tensor:
@@ -74,14 +76,28 @@ def test_frechet_of_sets_knows_shift_and_scale() -> None:
     assert frechet_distance(x.float() + 2, x) == pytest.approx(4 * 8, rel=1e-5)
 
 
-def test_scaled_frechet_counts_spreads_of_the_real_set_and_leaves_constants_out() -> None:
+def test_scaled_frechet_counts_spreads_of_the_real_set() -> None:
     x = whitened(200, 4, 8)
     units = torch.tensor([1e-3, 1.0, 10.0, 1e3])
-    loud, other = x * units, (x + 0.5) * units
-    assert frechet_distance(other, loud, scaled=True) == pytest.approx(4 * 0.25, rel=1e-9)
-    dead = torch.full((200, 1), 7.0)
-    with_dead = torch.cat([loud, dead], 1)
-    assert frechet_distance(torch.cat([other, dead + 1], 1), with_dead, scaled=True) == pytest.approx(1.0, rel=1e-9)
+    real, other = x * units + 5, (x + 0.5) * units + 5
+    scale = FeatureScale.of(real)
+    torch.testing.assert_close(scale.spread, units.double())
+    assert frechet_distance(other, real, scale) == pytest.approx(4 * 0.25, rel=1e-7)
+    assert frechet_distance(FeatureStatistics.of(other), real, scale) == pytest.approx(4 * 0.25, rel=1e-7)
+
+
+def test_silent_features_are_left_out_of_the_scale() -> None:
+    """A channel that fires for one face in fifty is no unit, nor one that never does; one that fires for every tenth is."""
+    x = whitened(200, 4, 9)
+    sparse = torch.zeros(200, 3)
+    sparse[:4, 0], sparse[:20, 1] = 1, 1
+    real = torch.cat([x, sparse], 1)
+    scale = FeatureScale.of(real)
+    assert scale.spread.isfinite().tolist() == [True] * 4 + [False, True, False]
+    assert scale.kept == 5
+    other = real + torch.tensor([0, 0, 0, 0, 9.0, 0, 9.0])
+    assert frechet_distance(other, real, scale) == pytest.approx(0, abs=1e-9)
+    assert kernel_distance(other, real, 5, 50, scale=scale) == kernel_distance(real, real, 5, 50, scale=scale)
 
 
 def test_few_pictures_are_warned_of() -> None:
@@ -99,7 +115,7 @@ def test_few_pictures_are_warned_of() -> None:
 def test_streaming_gives_the_statistics_of_the_whole(sizes: list[int]) -> None:
     x = normal(500, 6, 3) * torch.tensor([1e-3, 1, 1, 5, 9, 100]) + 1e6
     stream = FeatureStatistics()
-    for part in x.split(sizes):
+    for part in torch.split(x, sizes):
         stream.update(part)
     assert stream.count == 500
     torch.testing.assert_close(stream.mean, x.mean(0), rtol=1e-14, atol=0)
@@ -136,10 +152,10 @@ def test_kernel_distance_of_whole_sets_is_its_definition() -> None:
 def test_kernel_distance_of_split_halves_is_zero_on_average() -> None:
     """Unbiased, however few the vectors: the mean over many splits lies within its standard error of 0."""
     x = normal(8000, 10, 5) * 2
-    values = torch.tensor([kernel_distance(p[:20], p[20:], subsets=1).value for p in x.split(40)])
+    values = torch.tensor([kernel_distance(p[:20], p[20:], subsets=1).value for p in torch.split(x, 40)])
     error = float(values.std()) / len(values) ** 0.5
     assert abs(float(values.mean())) < 3 * error
-    shifted = torch.tensor([kernel_distance(p[:20] + 0.5, p[20:], subsets=1).value for p in x.split(40)])
+    shifted = torch.tensor([kernel_distance(p[:20] + 0.5, p[20:], subsets=1).value for p in torch.split(x, 40)])
     assert float(shifted.mean()) > 10 * error
 
 
@@ -148,9 +164,11 @@ def test_kernel_distance_has_a_seed_and_takes_spreads() -> None:
     first = kernel_distance(x, y, 10, 50, seed=3)
     assert first == kernel_distance(x, y, 10, 50, seed=3)
     assert first != kernel_distance(x, y, 10, 50, seed=4)
-    units = torch.tensor([1e-2, 1, 3, 50, 700])
-    assert kernel_distance(x * units, y * units, 10, 50, scaled=True).value == pytest.approx(
-        kernel_distance(x, y, 10, 50, scaled=True).value, rel=1e-6
+    units, shift = torch.tensor([1e-2, 1, 3, 50, 700]), 40.0
+    plain = kernel_distance(x, y, 10, 50, scale=FeatureScale.of(y)).value
+    loud = (y * units + shift, x * units + shift)
+    assert kernel_distance(loud[1], loud[0], 10, 50, scale=FeatureScale.of(loud[0])).value == pytest.approx(
+        plain, rel=1e-6
     )
 
 
@@ -161,6 +179,9 @@ def test_what_cannot_be_measured_is_said() -> None:
             frechet_distance(wrong, x)
         with pytest.raises(InputError):
             kernel_distance(wrong, x)
+    for measure in (frechet_distance, kernel_distance):
+        with pytest.raises(InputError, match="4, 4, 3"):
+            measure(x, x, scale=FeatureScale.of(x[:, :3]))
     with pytest.raises(InputError):
         _ = FeatureStatistics().mean
     stream = FeatureStatistics.of(x)

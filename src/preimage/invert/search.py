@@ -255,7 +255,7 @@ def search(
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * SCHEDULES[settings.schedule](step / settings.steps)
         optimiser.zero_grad(set_to_none=True)
-        loss.sum().backward()
+        torch.autograd.backward(loss.sum())
         optimiser.step()
         with torch.no_grad():
             for p, radius in zip(walkers.parameters(), walkers.radii, strict=True):
@@ -265,15 +265,17 @@ def search(
     return best
 
 
-@torch.no_grad()
 def _leave(walkers: _Walkers, optimiser: torch.optim.Optimizer, staying: Tensor) -> None:
     """Take finished candidates out of the batch, and out of the optimiser's memory."""
     walkers.index = walkers.index[staying.cpu()]
     walkers.frozen = [x[staying] for x in walkers.frozen]
     walkers.radii = [r[staying] for r in walkers.radii]
+    fewer = []
     for p in walkers.parameters():
-        for key, value in optimiser.state.get(p, {}).items():
-            if torch.is_tensor(value) and value.shape == p.shape:
-                optimiser.state[p][key] = value[staying]
-        p.data = p.data[staying]
-        p.grad = None
+        kept = p.detach()[staying].requires_grad_(True)
+        state = optimiser.state.pop(p, {})
+        per_candidate = {k: v for k, v in state.items() if torch.is_tensor(v) and v.shape == p.shape}
+        optimiser.state[kept] = {**state, **{k: v[staying] for k, v in per_candidate.items()}}
+        fewer.append(kept)
+    walkers.u, *walkers.searched = fewer
+    optimiser.param_groups[0]["params"] = fewer

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from preimage.errors import InputError
 
-_SPREAD_FLOOR = 1e-6  # of the largest spread: below it a feature of the real set is constant, and cannot be a unit
-
 
 class FeatureStatistics:
     """Count, mean and covariance of feature vectors, gathered batch by batch in float64 (Chan et al., 1979).
@@ -86,6 +84,34 @@ class FeatureStatistics:
             raise InputError(f"feature statistics: need at least {count} feature vectors, have {self.count}.")
 
 
+class FeatureScale(NamedTuple):
+    """Units for features: their mean and spread over a set of real pictures, so that a few loud channels do not decide alone.
+
+    Deep layers of a ReLU network hold channels that are silent for most faces. The spread of such a channel rests on a few
+    pictures, and dividing by it would let exactly these decide; it is left out (spread infinite).
+
+    Attributes:
+        mean: (d,) float64.
+        spread: (d,) float64 standard deviations; infinite for a feature that is left out.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, real: Tensor, rare: float = 0.05) -> FeatureScale:
+        """Units of the real set (n, d); features that leave their median in at most `rare` of the pictures are left out."""
+        stats = FeatureStatistics.of(real)
+        moving = (real != real.median(dim=0).values).double().mean(0).cpu() > rare
+        spread = stats.covariance.diagonal().clamp_min(0).sqrt()
+        return cls(stats.mean, spread.where(moving & (spread > 0), torch.inf))
+
+    @property
+    def kept(self) -> int:
+        """How many features are not left out."""
+        return int(self.spread.isfinite().sum())
+
+
 def frechet_between_gaussians(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
     """Squared 2-Wasserstein distance of two Gaussians: |m_a − m_b|² + tr(C_a + C_b − 2 (C_a C_b)^½).
 
@@ -105,58 +131,52 @@ def frechet_between_gaussians(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov
 def _root(cov: Tensor) -> Tensor:
     """Symmetric square root of a covariance."""
     values, vectors = torch.linalg.eigh(cov)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root
 
 
 def frechet_distance(
-    features: Tensor | FeatureStatistics, real: Tensor | FeatureStatistics, scaled: bool = False
+    features: Tensor | FeatureStatistics, real: Tensor | FeatureStatistics, scale: FeatureScale | None = None
 ) -> float:
     """Fréchet distance between two sets of feature vectors, each seen as a Gaussian (Heusel et al., 2017, eq. 6).
 
     Args:
         features: (n, d) of the pictures that are judged, or their statistics.
         real: (m, d) of the real pictures, or their statistics.
-        scaled: measure each feature in units of its standard deviation over the real set, so that a few loud channels
-            do not decide alone; features that the real set holds constant are left out. Not symmetric any more.
+        scale: units of the features, `FeatureScale.of` a real set; None takes them as they are. Values are comparable
+            under the same units only.
 
     Returns:
-        The distance, in squared units of the features (`scaled`: a shift of every feature by one spread gives d).
+        The distance, in squared units of the features (with `scale`, a shift of k features by one spread gives k).
 
     Warns:
         UserWarning: a set with fewer than 2 d vectors. The distance of two finite samples of the *same* pictures is not 0
-            but grows like d / n; then compare values of equal n only, or take `kernel_distance`.
+            but falls like 1 / n from well above it; then compare values of equal n only, or take `kernel_distance`.
 
     Raises:
         InputError: fewer than two vectors in a set, or vectors of different lengths.
     """
-    a, b = _statistics(features), _statistics(real)
+    a, b = (FeatureStatistics.of(s) if isinstance(s, Tensor) else s for s in (features, real))
     mean_a, cov_a, mean_b, cov_b = a.mean, a.covariance, b.mean, b.covariance
-    if len(mean_a) != len(mean_b):
-        raise InputError(f"Fréchet distance: features of length {len(mean_a)} against length {len(mean_b)}.")
-    dimensions, fewest = len(mean_a), min(a.count, b.count)
+    _check_lengths("Fréchet distance", mean_a, mean_b, scale)
+    dimensions, fewest = scale.kept if scale else len(mean_a), min(a.count, b.count)
     if fewest < 2 * dimensions:
         warnings.warn(
             f"Fréchet distance of {dimensions} features from {fewest} pictures: fewer than twice as many pictures as "
             "features bias it upwards; compare only values of equal counts, or use the kernel distance.",
             stacklevel=2,
         )
-    if scaled:
-        unit, kept = _units(cov_b.diagonal())
-        square = torch.outer(unit, unit)
-        mean_a, mean_b = mean_a[kept] / unit, mean_b[kept] / unit
-        cov_a, cov_b = cov_a[kept][:, kept] / square, cov_b[kept][:, kept] / square
+    if scale:
+        mean_a, mean_b = mean_a / scale.spread, mean_b / scale.spread
+        cov_a, cov_b = (c / scale.spread / scale.spread[:, None] for c in (cov_a, cov_b))
     return frechet_between_gaussians(mean_a, cov_a, mean_b, cov_b)
 
 
-def _statistics(features: Tensor | FeatureStatistics) -> FeatureStatistics:
-    return FeatureStatistics.of(features) if isinstance(features, Tensor) else features
-
-
-def _units(variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard deviations of the features that vary, and which these are, from all variances (d,)."""
-    spread = variance.clamp_min(0).sqrt()
-    kept = spread > _SPREAD_FLOOR * spread.max()
-    return spread[kept], kept
+def _check_lengths(what: str, a: Tensor, b: Tensor, scale: FeatureScale | None) -> None:
+    """Features (…, d) and units must have one length."""
+    lengths = [a.shape[-1], b.shape[-1], *([len(scale.spread)] if scale else [])]
+    if len(set(lengths)) > 1:
+        raise InputError(f"{what}: features and units of different lengths, {', '.join(map(str, lengths))}.")
 
 
 class KernelDistance(NamedTuple):
@@ -172,7 +192,7 @@ def kernel_distance(
     subsets: int = 100,
     subset_size: int = 1000,
     degree: int = 3,
-    scaled: bool = False,
+    scale: FeatureScale | None = None,
     seed: int = 0,
 ) -> KernelDistance:
     """Unbiased squared maximum mean discrepancy under the kernel (x·y / d + 1)^degree (Bińkowski et al., 2018, KID).
@@ -186,24 +206,23 @@ def kernel_distance(
         subsets: how many pairs of subsets to average over.
         subset_size: vectors in a subset, at most the smaller set; drawn without repetition.
         degree: of the polynomial.
-        scaled: measure each feature in units of its standard deviation over the real set, as in `frechet_distance`.
+        scale: units of the features, `FeatureScale.of` a real set, whose mean becomes the origin of the kernel.
         seed: of the subsets.
 
     Raises:
         InputError: fewer than two vectors in a set, or vectors of different lengths.
     """
-    a, b = FeatureStatistics.of(features), FeatureStatistics.of(real)
-    size = min(subset_size, a.count, b.count)
+    counts = [FeatureStatistics.of(s).count for s in (features, real)]  # also checks them
+    size = min(subset_size, *counts)
     if size < 2 or subsets < 1:
         raise InputError(
             f"kernel distance: needs two vectors or more in a subset and one subset, got {size}, {subsets}."
         )
-    if len(a.mean) != len(b.mean):
-        raise InputError(f"kernel distance: features of length {len(a.mean)} against length {len(b.mean)}.")
-    x, y = features.detach().double().cpu(), real.detach().double().cpu()
-    if scaled:
-        unit, kept = _units(b.covariance.diagonal())
-        x, y = x[:, kept] / unit, y[:, kept] / unit
+    _check_lengths("kernel distance", features, real, scale)
+    x, y = (s.detach().double().cpu() for s in (features, real))
+    if scale:
+        kept = scale.spread.isfinite()
+        x, y = (((s - scale.mean) / scale.spread)[:, kept] for s in (x, y))
     rng = torch.Generator().manual_seed(seed)
     values = torch.empty(subsets, dtype=torch.float64)
     for i in range(subsets):
@@ -217,7 +236,7 @@ def _squared_discrepancy(x: Tensor, y: Tensor, degree: int) -> Tensor:
     n, d = x.shape
 
     def kernel(p: Tensor, q: Tensor) -> Tensor:
-        return (p @ q.T / d + 1) ** degree
+        return (p @ q.T / d + 1).pow(degree)
 
     xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
     within = xx.sum() - xx.trace() + yy.sum() - yy.trace()

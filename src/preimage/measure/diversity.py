@@ -54,7 +54,7 @@ def pairwise_distance(images: Tensor, distance: Distance = rms_distance) -> floa
     if images.ndim != 4 or len(images) < 2:
         raise InputError(f"pairwise distance: needs two pictures or more (n, 3, H, W), got {tuple(images.shape)}.")
     first, second = torch.triu_indices(len(images), len(images), 1).unbind()
-    chunks = zip(first.split(_BATCH), second.split(_BATCH), strict=True)
+    chunks = zip(torch.split(first, _BATCH), torch.split(second, _BATCH), strict=True)
     return float(torch.cat([distance(images[i], images[j]).double() for i, j in chunks]).mean())
 
 
@@ -105,4 +105,5 @@ def _rms_matrix(a: Tensor, b: Tensor) -> Tensor:
 
 def _cosine_matrix(a: Tensor, b: Tensor) -> Tensor:
     """Cosine distances between unit vectors (n, d) and (m, d), as half the squared chord: exactly 0 for equal ones."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
+    chord: Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return chord.square() / 2

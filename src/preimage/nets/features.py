@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +24,20 @@ class FeatureNetwork(nn.Module):
     channels: tuple[int, ...] = ()
 
     @classmethod
-    def from_file(cls, path: str | Path) -> FeatureNetwork:
+    def from_file(cls, path: str | Path) -> Self:
         """Build the network and fill it from a safetensors file with exactly its keys."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         network = cls()
         if not Path(path).is_file():
             raise WeightsError(f"{path}: no such file. {cls.__name__} reads a safetensors file; give its path.")
-        state = {k: v for k, v in load_file(str(path)).items() if not network.ignored(k)}
+        try:
+            state = {k: v for k, v in load_file(str(path)).items() if not network.ignored(k)}
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(
+                f"{path}: not a readable safetensors file ({error}); fetch or convert it again."
+            ) from None
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

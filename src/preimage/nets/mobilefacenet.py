@@ -65,8 +65,17 @@ class Bottleneck(nn.Module):
 class MobileFaceNet(FeatureNetwork):
     """Identity embedding of aligned faces, 1.0 M parameters; keys of Xiaoccer/MobileFaceNet_Pytorch.
 
-    It was trained on 112 x 96 pictures whose eyes, nose and mouth corners lie on five template points. FFHQ alignment
-    fixes these points well enough for one crop to serve all faces.
+    It was trained on 112 x 96 pictures whose eyes, nose and mouth corners lie on five template points (`encode`). FFHQ
+    alignment puts the eyes at .47 and the mouth at .75 of the picture's height, so one crop serves all faces: resized to
+    146 x 146, rows 17 to 129, columns 25 to 121, these points meet the template.
+
+    Measured on 600 faces of 300 people (two each) of the LFW training archive, 256 px, over 19 crops with resized sides
+    132 to 160 and tops within 8 pixels of the derived one: separation (difference of the mean cosines of equal and of
+    different people, in pooled standard deviations) 3.24, within .02 of the best; true accept rate at one false accept
+    in 1,000: .853, no crop better. Sides 146 to 153 cannot be told apart; 4 pixels up or down cost .03 to .11 of
+    separation. A seventh of these pairs fails under every crop. On the 138 validation faces with a second picture (142
+    pairs), mean cosine .657 for equal, .016 for different people (99th percentile .28), area under the curve .9999;
+    reduced to 64 px first: .632, .015, .27, .9997. A face and its mirror image: .952.
     """
 
     taps = ("dw_conv1", "blocks.4", "blocks.11", "conv2")

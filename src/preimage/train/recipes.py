@@ -43,11 +43,11 @@ def read_recipe(path: str | Path) -> tuple[Trainer, dict[str, Any]]:
         raise RecipeError(
             f"{path}: not a readable recipe ({error}). Give a YAML file such as recipes/prior-faces64.yaml."
         ) from None
-    if not isinstance(values, dict) or values.get("network") not in TRAINERS:
-        named = values.get("network") if isinstance(values, dict) else None
+    named = values.get("network") if isinstance(values, dict) else None
+    if not isinstance(named, str) or named not in TRAINERS:
         raise RecipeError(f"{path}: network: {named!r}; a recipe must name one of {', '.join(TRAINERS)}.")
-    trainer = TRAINERS[values.pop("network")]()
-    return trainer, values
+    trainer = TRAINERS[named]()
+    return trainer, {k: v for k, v in values.items() if k != "network"}
 
 
 def recipe_parser(trainer: Trainer, parser: ArgumentParser | None = None) -> ArgumentParser:
@@ -65,7 +65,7 @@ def build_recipe(path: str | Path, trainer: Trainer, values: dict[str, Any]) -> 
     """
     parser = recipe_parser(trainer)
     try:
-        built = parser.instantiate_classes(parser.parse_object(values))
+        built = parser.instantiate(parser.parse_object(values))
         return trainer.settings(**vars(built))
     except (ArgumentError, TypeError, KeyError, ValueError) as error:
         raise RecipeError(f"{path}: {error}") from None

@@ -22,6 +22,7 @@ from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discri
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.nets.layers import channels_last
 from preimage.sheet import contact_sheet
+from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.augment import AUGMENTATIONS, augment
 from preimage.train.data import batches, load_pictures
@@ -216,9 +217,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
     run = Run(Path(recipe.out), accelerator)
     run.begin(asdict(recipe), resume, may_change=("images", "snapshot", "log", "compile", "data", "out"))
-    fixed = torch.Generator().manual_seed(recipe.seed)
-    z_grid = torch.randn(32, recipe.generator.z_dim, generator=fixed).to(device)
-    noise_grid = [torch.randn(32, 1, s, s, generator=fixed).to(device) for s in g.noise_sizes]
+    # not torch.Generator(seed): its first numbers are the initial weights of the mapping network, an unfair sample
+    z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
+    noise_grid = [normal(range(32), (1, side, side), f"grid{side}").to(device) for side in g.noise_sizes]
     rank = accelerator.process_index
     stream = batches(pictures, per_process, recipe.seed, run.progress.images, rank, accelerator.num_processes)
     loss_d, loss_g = LOSSES[recipe.discriminator.loss]

@@ -1,0 +1,172 @@
+"""What every trainer shares: averages, saving that survives a crash at any point, settings that must agree."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from preimage.errors import RecipeError
+from preimage.train.loop import Run, average_decay, compiled, evaluating, every, recover, swap, update_average
+
+
+def test_average_decay_halves_in_its_half_life():
+    assert average_decay(32, 10**9, 10_000) ** (10_000 / 32) == pytest.approx(0.5)
+    assert average_decay(64, 10**9, 10_000) == pytest.approx(average_decay(32, 10**9, 10_000) ** 2)
+    assert average_decay(32, 10_000, 10_000) ** (500 / 32) == pytest.approx(0.5)  # early on: a twentieth of the past
+    assert average_decay(32, 0, 10_000) == 0.0
+    decays = [average_decay(32, images, 10_000) for images in (32, 1_000, 50_000, 200_000, 400_000)]
+    assert decays == sorted(decays)
+    assert decays[-1] == decays[-2]
+
+
+def test_update_average():
+    torch.manual_seed(0)
+    average, model = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    for p in (*average.parameters(), *model.parameters()):
+        nn.init.normal_(p)
+    model.running_mean.fill_(7.0)
+    expected = 0.9 * average.weight + 0.1 * model.weight
+    kept = model.weight.detach().clone()
+    update_average(average, model, 0.9)
+    assert torch.allclose(average.weight, expected)
+    assert torch.equal(average.running_mean, model.running_mean)
+    assert torch.equal(model.weight, kept)
+    update_average(average, model, 0.0)
+    assert torch.allclose(average.weight, model.weight)
+
+
+def test_every():
+    assert [n for n in range(1, 13) if every(4, n - 1, n)] == [4, 8, 12]
+    assert every(10, 8, 12)
+    assert every(10, 5, 35)
+    assert not every(10, 10, 19)
+    assert not every(0, 0, 100)
+
+
+def test_evaluating_restores_the_mode():
+    module = nn.Dropout()
+    with evaluating(module):
+        assert not module.training
+        assert not torch.is_grad_enabled()
+    assert module.training
+    module.eval()
+    with pytest.raises(ZeroDivisionError), evaluating(module):
+        _ = 1 / 0
+    assert not module.training
+    assert torch.is_grad_enabled()
+
+
+def test_compiled_only_where_wanted():
+    assert compiled(abs, False) is abs
+
+
+# -------------------------------------------------------------------------------------------------------------- crash
+
+
+def folder(path: Path, content: str) -> Path:
+    path.mkdir()
+    (path / "a").write_text(content)
+    return path
+
+
+def test_swap(tmp_path):
+    target = tmp_path / "state"
+    for content in ("one", "two"):
+        swap(folder(tmp_path / "new", content), target)
+        assert (target / "a").read_text() == content
+        assert os.listdir(tmp_path) == ["state"]
+    recover(target)
+    assert (target / "a").read_text() == "two"
+
+
+@pytest.mark.parametrize("survives", range(4))
+def test_crash_anywhere_in_a_swap_keeps_a_whole_state(tmp_path, monkeypatch, survives):
+    target = folder(tmp_path / "state", "old")
+    fresh = folder(tmp_path / "state.new", "new")
+    calls = 0
+
+    def dying(function):
+        def call(*args, **options):
+            nonlocal calls
+            calls += 1
+            if calls > survives:
+                raise KeyboardInterrupt
+            return function(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr("preimage.train.loop.os.replace", dying(os.replace))
+        patch.setattr("preimage.train.loop.shutil.rmtree", dying(__import__("shutil").rmtree))
+        with pytest.raises(KeyboardInterrupt):
+            swap(fresh, target)
+    recover(target)
+    assert (target / "a").read_text() == ("new" if survives == 3 else "old")
+    swap(folder(tmp_path / "next", "next"), target)  # and life goes on
+    assert (target / "a").read_text() == "next"
+    assert not (tmp_path / "state.old").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------- run
+
+
+def begin(path: Path, recipe: dict, resume: str = "auto") -> tuple[Run, bool]:
+    run = Run(path / "run", Accelerator())
+    return run, run.begin(recipe, resume, may_change=("images",))
+
+
+def test_run_saves_and_resumes(tmp_path):
+    recipe = {"lr": 0.1, "betas": (0.0, 0.9), "images": 10}
+    run, resumed = begin(tmp_path, recipe)
+    assert not resumed
+    run.progress.images = 40
+    run.add(loss=1.0)
+    run.add(loss=torch.tensor(2.0), other=5.0)
+    line = run.log()
+    assert (line["images"], line["loss"], line["other"]) == (40, 1.5, 5.0)
+    assert line["rate"] > 0
+    run.save()
+    again, resumed = begin(tmp_path, recipe)
+    assert resumed
+    assert again.progress == run.progress
+    again.progress.images += 4
+    again.log()
+    lines = [json.loads(each) for each in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert [each["images"] for each in lines] == [40, 44]
+    assert "loss" not in lines[1]
+    assert lines[1]["seconds"] >= lines[0]["seconds"]
+
+
+def test_run_refuses_other_settings(tmp_path):
+    run, _ = begin(tmp_path, {"lr": 0.1, "images": 10})
+    run.save()
+    assert begin(tmp_path, {"lr": 0.1, "images": 99})[1]
+    with pytest.raises(RecipeError, match="other settings of lr"):
+        begin(tmp_path, {"lr": 0.2, "images": 10})
+    with pytest.raises(RecipeError, match="already holds a run"):
+        begin(tmp_path, {"lr": 0.1, "images": 99}, resume="never")
+
+
+def test_folder_without_a_state_starts_anew(tmp_path):
+    begin(tmp_path, {"lr": 0.1})
+    assert not begin(tmp_path, {"lr": 0.2}, resume="never")[1]
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text()) == {"lr": 0.2}
+
+
+def test_interrupted_save_keeps_the_state_before(tmp_path, monkeypatch):
+    run, _ = begin(tmp_path, {})
+    run.progress.images = 8
+    run.save()
+    run.progress.images = 16
+    monkeypatch.setattr("preimage.train.loop.swap", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run.save()
+    again, resumed = begin(tmp_path, {})
+    assert resumed
+    assert again.progress.images == 8

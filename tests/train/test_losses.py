@@ -1,0 +1,69 @@
+"""Losses against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from preimage.train.losses import hinge_d, hinge_g, nonsaturating_d, nonsaturating_g, r1_penalty
+
+
+def scores(*values: float) -> torch.Tensor:
+    return torch.tensor(values).view(-1, 1)
+
+
+def test_hinge():
+    real, fake = [scores(2.0, 0.5, -1.0)], [scores(-3.0, 0.0, 1.0)]
+    assert float(hinge_d(real, fake)) == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1 + 2) / 3)
+    assert float(hinge_g(fake)) == pytest.approx(2 / 3)
+    assert float(hinge_d([scores(1.0)], [scores(-1.0)])) == 0
+
+
+def test_nonsaturating():
+    real, fake = [scores(2.0, -1.0)], [scores(0.0, 3.0)]
+    log = [math.log(1 + math.exp(v)) for v in (-2, 1, 0, 3)]
+    assert float(nonsaturating_d(real, fake)) == pytest.approx(sum(log[:2]) / 2 + sum(log[2:]) / 2)
+    expected = (math.log(2) + math.log(1 + math.exp(-3))) / 2
+    assert float(nonsaturating_g(fake)) == pytest.approx(expected)
+    # a blind discriminator costs 2 log 2 and log 2
+    assert float(nonsaturating_d([scores(0.0)], [scores(0.0)])) == pytest.approx(2 * math.log(2))
+
+
+@pytest.mark.parametrize("pair", [(hinge_d, hinge_g), (nonsaturating_d, nonsaturating_g)])
+def test_heads_add_up_whatever_their_size(pair):
+    loss_d, loss_g = pair
+    torch.manual_seed(0)
+    real, fake = ([torch.randn(4, places) for places in (1, 9)] for _ in range(2))
+    assert float(loss_d(real, fake)) == pytest.approx(
+        sum(float(loss_d([r], [f])) for r, f in zip(real, fake, strict=True))
+    )
+    assert float(loss_g(fake)) == pytest.approx(sum(float(loss_g([f])) for f in fake))
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        loss_d(real, fake[:1])
+
+
+@pytest.mark.parametrize("loss_g", [hinge_g, nonsaturating_g])
+def test_generator_wants_higher_scores(loss_g):
+    s = torch.randn(5, 1, requires_grad=True)
+    loss_g([s]).backward()
+    assert bool((s.grad < 0).all())
+
+
+def test_r1_of_a_linear_discriminator():
+    torch.manual_seed(0)
+    a, b = torch.randn(3, 8, 8, requires_grad=True), torch.randn(3, 8, 8)
+    real = torch.randn(5, 3, 8, 8, requires_grad=True)
+    heads = [(real * a).sum(dim=(1, 2, 3)), (real * b).sum(dim=(1, 2, 3))[:, None]]
+    penalty = r1_penalty(real, heads)
+    assert float(penalty.detach()) == pytest.approx(float((a + b).detach().square().sum()), rel=1e-5)
+    penalty.backward()
+    assert torch.allclose(a.grad, 2 * (a + b), rtol=1e-4, atol=1e-4)
+
+
+def test_r1_is_a_mean_over_pictures():
+    real = torch.randn(4, 1, 2, 2, requires_grad=True)
+    strength = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    score = (real.sum(dim=(1, 2, 3)) * strength)[:, None]
+    assert float(r1_penalty(real, [score]).detach()) == pytest.approx(4 * (0 + 1 + 4 + 9) / 4)

@@ -1,0 +1,210 @@
+"""The trainer end to end, tiny: what a run leaves behind, and that it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from preimage.errors import RecipeError
+from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+from preimage.nets.features import SqueezeNet
+from preimage.train.recipes import load_recipe
+from preimage.train.stylegan2 import DiscriminatorSettings, Imagine, Recipe, build_discriminator, build_run, train
+from preimage.weights import load_prior, read_metadata
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    """A folder of random pictures."""
+    folder = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory) -> Path:
+    """The file of a SqueezeNet with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
+    save_file(SqueezeNet().state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREIMAGE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(params=["stylegan2", "projected"])
+def recipe(request, tmp_path, faces, squeezenet) -> Recipe:
+    if request.param == "stylegan2":
+        judge = DiscriminatorSettings(channel_base=64, channel_max=8, r1_every=2)
+    else:
+        judge = DiscriminatorSettings(
+            kind="projected", loss="hinge", r1_gamma=0.0, feature_weights=str(squeezenet), feature_size=48, width=4,
+            pixel_width=4,
+        )  # fmt: skip
+    return Recipe(
+        out=str(tmp_path / "run"),
+        data=[str(faces)],
+        generator=StyleGAN2Config(16, 128, 8, 8, 8, 2),
+        discriminator=judge,
+        images=16,
+        batch=4,
+        snapshot=8,
+        log=4,
+        name="tiny",
+    )
+
+
+def lines(recipe: Recipe) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (Path(recipe.out) / "stats.jsonl").read_text().splitlines()]
+
+
+def test_what_a_run_leaves_behind(recipe):
+    path = train(recipe)
+    out = Path(recipe.out)
+    assert path == out / "prior.safetensors"
+    assert [line["images"] for line in lines(recipe)] == [4, 8, 12, 16]
+    keys = {"loss_d", "loss_g", "score_real", "score_fake", "seconds", "rate"}
+    assert all(keys <= set(line) and all(np.isfinite(v) for v in line.values()) for line in lines(recipe))
+    assert [("r1" in line) for line in lines(recipe)] == [recipe.discriminator.r1_gamma > 0, False] * 2
+    assert sorted(p.name for p in (out / "grids").iterdir()) == ["000000008.png", "000000016.png"]
+    with Image.open(out / "grids" / "000000016.png") as grid:
+        assert grid.width > 8 * 16
+    assert json.loads((out / "recipe.json").read_text())["generator"]["resolution"] == 16
+    about = read_metadata(path)
+    assert about["trained"]["images_seen"] == 16
+    assert about["trained"]["recipe"]["batch"] == 4
+    assert "/" not in json.dumps(about["trained"])  # nobody's folders
+    prior = load_prior(path)
+    assert isinstance(prior, StyleGAN2)
+    assert prior.name == "tiny"
+    picture = prior.sample([0, 1])
+    assert picture.shape == (2, 3, 16, 16)
+    assert bool(torch.isfinite(picture).all())
+    assert bool((prior.gaussian_fit[1] > 0).all())
+
+
+def test_interrupted_run_ends_like_an_uninterrupted_one(recipe, tmp_path):
+    whole = train(replace(recipe, out=str(tmp_path / "whole")))
+    train(replace(recipe, images=8))
+    assert [line["images"] for line in lines(recipe)] == [4, 8]
+    resumed = train(recipe)
+    assert [line["images"] for line in lines(recipe)] == [4, 8, 12, 16]
+    a, b = load_file(whole), load_file(resumed)
+    assert all(torch.allclose(a[k].float(), b[k].float(), atol=2e-3, rtol=2e-3) for k in a)
+    early = [line["loss_d"] for line in lines(replace(recipe, out=str(tmp_path / "whole")))]
+    assert early == pytest.approx([line["loss_d"] for line in lines(recipe)], rel=1e-3)
+
+
+def test_stopping_early_and_going_on(recipe):
+    train(recipe, stop_after=0.0)
+    assert [line["images"] for line in lines(recipe)] == [4]
+    assert (Path(recipe.out) / "grids" / "000000004.png").is_file()
+    train(recipe)
+    assert [line["images"] for line in lines(recipe)] == [4, 8, 12, 16]
+    before = (Path(recipe.out) / "stats.jsonl").read_text()
+    assert train(recipe).is_file()  # nothing left to do
+    assert (Path(recipe.out) / "stats.jsonl").read_text() == before
+
+
+def test_refusals(recipe):
+    first = replace(recipe, images=4, snapshot=4)
+    train(first)
+    with pytest.raises(RecipeError, match="other settings of lr_g"):
+        train(replace(first, lr_g=1e-4))
+    with pytest.raises(RecipeError, match="other settings of generator"):
+        train(replace(first, generator=StyleGAN2Config(16, 128, 8, 8, 10, 2)))
+    with pytest.raises(RecipeError, match="already holds a run"):
+        train(first, resume="never")
+    assert json.loads((Path(recipe.out) / "recipe.json").read_text())["lr_g"] == recipe.lr_g
+
+
+def test_settings_that_cannot_be(recipe, squeezenet):
+    with pytest.raises(RecipeError, match=r"discriminator\.kind"):
+        replace(recipe, discriminator=DiscriminatorSettings(kind="oracle"))
+    projected = DiscriminatorSettings(kind="projected")
+    with pytest.raises(RecipeError, match="feature_weights: give the safetensors file"):
+        build_discriminator(replace(recipe, discriminator=projected))
+    with pytest.raises(RecipeError, match=r"discriminator\.features: 'resnet'"):
+        build_discriminator(replace(recipe, discriminator=replace(projected, features="resnet")))
+
+
+def test_lazy_regularisation_corrects_the_rate(recipe):
+    _, _, opt_g, opt_d = build_run(replace(recipe, lr_g=1.0, lr_d=3.0, betas=(0.5, 0.9)))
+    assert opt_g.defaults["betas"] == (0.5, 0.9)
+    share = 2 / 3 if recipe.discriminator.r1_gamma else 1.0
+    assert opt_d.defaults["lr"] == pytest.approx(3.0 * share)
+    assert opt_d.defaults["betas"] == pytest.approx((0.5**share, 0.9**share))
+
+
+@pytest.mark.parametrize("mixing", [0.0, 1.0])
+def test_style_mixing(mixing):
+    torch.manual_seed(0)
+    config = StyleGAN2Config(16, 128, 8, 8, 8, 2)
+    generator = StyleGAN2(config)
+    seen = []
+    generator.synthesis.register_forward_hook(lambda module, args, out: seen.append(args[0].detach()))
+    imagine = Imagine(generator, mixing, torch.float32, compile=False)
+    z = torch.randn(2, 64, 8)
+    assert imagine(z).shape == (64, 3, 16, 16)
+    ws, first, second = seen[0], generator.mapping(z[0]), generator.mapping(z[1])
+    from_second = (ws == second[:, None]).all(dim=2)
+    assert bool((from_second | (ws == first[:, None]).all(dim=2)).all())
+    counts = from_second.sum(dim=1)
+    assert torch.equal(from_second.long().cumsum(1).bool(), from_second)  # one crossing, from there on the second
+    assert set(counts.tolist()) == ({0} if mixing == 0 else set(range(1, config.rows)))
+    assert bool(generator.mapping.w_avg.any())  # followed while training
+    imagine.eval()
+    before = generator.mapping.w_avg.clone()
+    imagine(z)
+    assert torch.equal(generator.mapping.w_avg, before)
+
+
+# --------------------------------------------------------------------------------------------------- shipped recipes
+
+
+@pytest.mark.parametrize(("name", "millions"), [("prior-faces64", 2.53), ("prior-faces128", 4.56)])
+def test_shipped_recipe_takes_a_step(name, millions, tmp_path, faces, squeezenet):
+    path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    _, recipe = load_recipe(path)
+    count = sum(p.numel() for p in StyleGAN2(recipe.generator).parameters())
+    assert count == pytest.approx(millions * 1e6, rel=0.01)
+    small = replace(
+        recipe,
+        out=str(tmp_path / "run"),
+        data=[str(faces)],
+        discriminator=replace(recipe.discriminator, feature_weights=str(squeezenet)),
+        batch=4,
+        images=4,
+        snapshot=4,
+        log=4,
+    )
+    prior = load_prior(train(small))
+    assert prior.resolution == recipe.generator.resolution
+    (line,) = lines(small)
+    assert all(np.isfinite(value) for value in line.values())
+    shutil.rmtree(tmp_path / "run")
