@@ -221,7 +221,7 @@ def notes(result: dict[str, Any]) -> list[str]:
     ]
     if "identity" in result:
         out.append(
-            "- A prior that copies lies nearer to train than val does. Train and train 2 share people, val has none of them."
+            "- A prior that copies lies nearer to train than val does. Train and train 2 share people; the LFW people of val are not in train."
         )
     if any(c["biased"] for cells in result["distances"].values() for c in cells.values()):
         out.append("- †: fewer pictures than twice the features, biased upwards: compare equal counts only.")
@@ -233,7 +233,10 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    args = parser().parse_args()
+    command = parser()
+    args = command.parse_args()
+    if args.samples < 2:
+        command.error("--samples: two or more are needed")
     started = time.perf_counter()
     try:
         result = measure(args)

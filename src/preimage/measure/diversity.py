@@ -5,6 +5,7 @@ Pixel distances are root mean squares (RMS) over pixels and channels, in 8-bit g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -99,11 +100,16 @@ def spread_within_between(groups: Sequence[Tensor], features: Features | None = 
 
 
 def _rms_matrix(a: Tensor, b: Tensor) -> Tensor:
-    """RMS distances in grey levels between flat pictures (n, p) and (m, p); exactly 0 for equal ones."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").double() * (255 / a.shape[1] ** 0.5)
+    """RMS distances in grey levels between flat pictures (n, p) and (m, p)."""
+    return _distances(a, b) * (255 / math.sqrt(a.shape[1]))
 
 
 def _cosine_matrix(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine distances between unit vectors (n, d) and (m, d), as half the squared chord: exactly 0 for equal ones."""
-    chord: Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-    return chord.square() / 2
+    """Cosine distances between unit vectors (n, d) and (m, d): half the squared chord, 1 − cos."""
+    return _distances(a, b).square() / 2
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances between rows (n, d) and (m, d), float64; exactly 0 for equal ones."""
+    out: Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return out.double()

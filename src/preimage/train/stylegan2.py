@@ -21,8 +21,8 @@ from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.nets.layers import channels_last
-from preimage.sheet import contact_sheet
 from preimage.seeds import normal
+from preimage.sheet import contact_sheet
 from preimage.train import losses
 from preimage.train.augment import AUGMENTATIONS, augment
 from preimage.train.data import batches, load_pictures
@@ -77,6 +77,7 @@ class Recipe:
         images: how many real pictures to show in all.
         batch: pictures per step, over all processes.
         lr_g, lr_d: Adam's learning rates.
+        lr_steps: from so many pictures on, other rates: [[images, lr_g, lr_d], ...].
         betas: Adam's betas.
         style_mixing: probability that a picture uses two latents, crossing over at a random row.
         augment: differentiable augmentations, of colour, translation, cutout.
@@ -98,6 +99,7 @@ class Recipe:
     batch: int = 32
     lr_g: float = 2e-3
     lr_d: float = 2e-3
+    lr_steps: tuple[tuple[int, float, float], ...] = ()
     betas: tuple[float, float] = (0.0, 0.99)
     style_mixing: float = 0.5
     augment: tuple[str, ...] = ("colour", "translation")
@@ -128,6 +130,21 @@ class Recipe:
             )
 
 
+def rates(recipe: Recipe, images: int) -> tuple[float, float]:
+    """Learning rates of generator and discriminator after so many pictures; the latter corrected for lazy R1."""
+    g, d = recipe.lr_g, recipe.lr_d
+    for start, later_g, later_d in sorted(recipe.lr_steps):
+        if images >= start:
+            g, d = later_g, later_d
+    return g, d * _lazy(recipe)
+
+
+def _lazy(recipe: Recipe) -> float:
+    """Correction of the discriminator's rate and betas under lazy regularisation (StyleGAN2, appendix B)."""
+    every_ = recipe.discriminator.r1_every
+    return every_ / (every_ + 1) if recipe.discriminator.r1_gamma else 1.0
+
+
 def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDiscriminator:
     """The discriminator that the recipe names.
 
@@ -146,16 +163,12 @@ def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDis
 
 
 def build_run(recipe: Recipe) -> tuple[StyleGAN2, nn.Module, torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Generator, discriminator and their optimisers, as a run starts with them.
-
-    Under lazy regularisation the discriminator's rate and betas are corrected as in StyleGAN2, appendix B.
-    """
+    """Generator, discriminator and their optimisers, as a run starts with them."""
     g, d = StyleGAN2(recipe.generator, recipe.name), build_discriminator(recipe)
-    lazy = recipe.discriminator.r1_every / (recipe.discriminator.r1_every + 1) if recipe.discriminator.r1_gamma else 1.0
-    opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr_g, betas=recipe.betas, eps=1e-8)
-    opt_d = torch.optim.Adam(
-        d.parameters(), lr=recipe.lr_d * lazy, betas=(recipe.betas[0] ** lazy, recipe.betas[1] ** lazy), eps=1e-8
-    )
+    lazy, (lr_g, lr_d) = _lazy(recipe), rates(recipe, 0)
+    betas_d = (recipe.betas[0] ** lazy, recipe.betas[1] ** lazy)
+    opt_g = torch.optim.Adam(g.parameters(), lr=lr_g, betas=recipe.betas, eps=1e-8)
+    opt_d = torch.optim.Adam(d.parameters(), lr=lr_d, betas=betas_d, eps=1e-8)
     return g, d, opt_g, opt_d
 
 
@@ -216,7 +229,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     accelerator.register_for_checkpointing(_Holder(average))
 
     run = Run(Path(recipe.out), accelerator)
-    run.begin(asdict(recipe), resume, may_change=("images", "snapshot", "log", "compile", "data", "out"))
+    run.begin(asdict(recipe), resume, may_change=("images", "snapshot", "log", "compile", "data", "out", "lr_steps"))
     # not torch.Generator(seed): its first numbers are the initial weights of the mapping network, an unfair sample
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
     noise_grid = [normal(range(32), (1, side, side), f"grid{side}").to(device) for side in g.noise_sizes]
@@ -235,6 +248,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     while run.progress.images < recipe.images:
         real = changed(next(stream).to(device, non_blocking=True))
         step = run.progress.images // recipe.batch
+        for optimiser, rate in zip((opt_g, opt_d), rates(recipe, run.progress.images), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
 
         with torch.autocast(**autocast):
             imagined = project(changed(imagine(torch.randn(2, per_process, recipe.generator.z_dim, device=device))))

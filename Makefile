@@ -1,0 +1,37 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+# Any torch >= 2.6 works; name another build here, such as TORCH="torch --index-url URL".
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+
+.PHONY: demo test install clean
+
+demo: $(VENV)/.core
+	$(BIN)/preimage upsample examples -o out/demo --seeds 0-7
+	$(BIN)/preimage verify out/demo
+	@echo
+	@echo "Open these pictures: each row is one input, eight candidates that all shrink back to it, and where they differ."
+	@ls out/demo/*/grid.png
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+install: $(VENV)/.core
+
+# torch comes first and alone, so that nothing else chooses its build
+$(VENV)/.core: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out
