@@ -266,6 +266,8 @@ def test_variants_share_the_latent_and_are_exact(prior, face, tmp_path, capsys):
     assert main([*command, "--variants", "2", *QUICK]) == 0
     assert {p.name for p in (out / "face").glob("*noise*")} == {"seed0003_noise0000.png", "seed0003_noise0001.png"}
     assert main(["verify", str(out)]) == 0
+    assert main([*command, "--variants", "3", *QUICK]) == 0  # asked for later: only added
+    assert len(list((out / "face").glob("*noise*"))) == 3
     assert main([*command, "--method", "bicubic", "--variants", "1", "--overwrite"]) == 1
     assert "cannot resample" in capsys.readouterr().err
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from preimage.degrade.linear import make_operator as make_operator
     from preimage.errors import PreimageError as PreimageError
     from preimage.explore import upsample as upsample
-    from preimage.invert.method import list_methods as list_methods
-    from preimage.invert.method import load as load
+    from preimage.invert.registry import list_methods as list_methods
+    from preimage.invert.registry import load as load
     from preimage.weights import list_weights as list_weights
     from preimage.weights import load_prior as load_prior
 
@@ -27,9 +27,9 @@ _HOME = {
     "Candidates": "candidates",
     "LinearOperator": "degrade.linear",
     "PreimageError": "errors",
-    "list_methods": "invert.method",
+    "list_methods": "invert.registry",
     "list_weights": "weights",
-    "load": "invert.method",
+    "load": "invert.registry",
     "load_prior": "weights",
     "make_operator": "degrade.linear",
     "upsample": "explore",

@@ -216,7 +216,7 @@ class Candidates:
         """
         i = range(len(self))[i]
         return {
-            "Software": f"preimage {_package_version()}",
+            "Software": f"preimage {package_version()}",
             "Comment": "One of many pictures that shrink to the same photo. Its detail is imagined.",
             "method": self.method,
             "prior": self.prior or "none",
@@ -256,7 +256,7 @@ def _check_bytes(values: Tensor, name: str) -> None:
         raise InputError(f"candidates: {name} must hold k/255 in [0, 1]; round it, see image.to_uint8")
 
 
-def _package_version() -> str:
+def package_version() -> str:
     try:
         return version("preimage")
     except PackageNotFoundError:  # run from a source tree that is not installed

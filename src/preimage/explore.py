@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-from preimage.candidates import Candidates
+from preimage.candidates import Candidates, package_version
 from preimage.degrade.consistency import downscale_saved, verify
 from preimage.degrade.corrupt import Corruption, parse_corruption
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import InputError, MethodError, OperatorError, OutputError, PreimageError
 from preimage.files import find_images, read_provenance, save_png, unique_stems
 from preimage.image import as_picture, read_image, to_uint8
-from preimage.invert.method import Method, Varies, load
+from preimage.invert.method import Method, Varies
 from preimage.invert.problem import check_size
+from preimage.invert.registry import load
 from preimage.results import ResultFolder, save_latents
 from preimage.seeds import parse_seeds
 
@@ -116,8 +117,6 @@ def upsample_folder(
     Raises:
         PreimageError: settings that cannot work at all, or a disk that takes nothing more.
     """
-    from preimage import __version__
-
     wanted = parse_seeds(seeds)
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
@@ -133,7 +132,7 @@ def upsample_folder(
         "save_latents": latents,
         "device": device,
         "batch": batch,
-        "versions": {"preimage": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+        "versions": {"preimage": package_version(), "torch": torch.__version__, "python": sys.version.split()[0]},
     }
     folder = ResultFolder.open(output, settings, overwrite)
     stems = unique_stems(paths)
@@ -150,7 +149,7 @@ def upsample_folder(
                 side, size = (loaded.resolution, loaded.resolution), (lr.shape[1], lr.shape[2])
                 chosen = make_operator(operator, hr_size=side, lr_size=size, border=border)
                 target = folder.claim(stems[path], lr, overwrite)
-                todo = folder.missing(stems[path], wanted)
+                todo = folder.missing(stems[path], wanted, variants)
                 tally.kept += len(wanted) - len(todo)
                 bar.skip(len(wanted) - len(todo))
                 parts = []
@@ -291,7 +290,7 @@ def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candi
         raise MethodError(f"{method.name} cannot resample fine noise; leave out the variants.")
     for i, seed in enumerate(part.seeds):
         varied = method.resample_noise(part, i, range(variants))
-        folder.write(stem, varied, f"seed{seed:04d}_noise{{seed:04d}}.png", variant_of=seed)
+        folder.write(stem, varied, variant_of=seed)
 
 
 class _Bar:

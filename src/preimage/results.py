@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from preimage.candidates import Candidates
+from preimage.candidates import Candidates, certainty
 from preimage.errors import InputError, OutputError
-from preimage.files import append_line, read_jsonl, save_png, write_text_atomic
+from preimage.files import append_line, read_jsonl, save_png, write_bytes_atomic, write_text_atomic
 from preimage.image import read_image
 from preimage.sheet import candidate_grid
 
@@ -88,16 +88,25 @@ class ResultFolder:
             save_png(kept, lr)
         return folder
 
-    def missing(self, stem: str, seeds: Iterable[int]) -> list[int]:
-        """The seeds whose candidate is not there yet."""
-        return [
-            s for s in seeds if (stem, seed_file(s)) not in self.done or not (self.path / stem / seed_file(s)).is_file()
-        ]
+    def missing(self, stem: str, seeds: Iterable[int], variants: int = 0) -> list[int]:
+        """The seeds whose candidate, or one of its variants, is not there yet."""
 
-    def write(self, stem: str, candidates: Candidates, name: str = "seed{seed:04d}.png", **more: Any) -> None:
-        """Save every candidate and its line in summary.jsonl; the picture first, so that a line never lies."""
+        def there(file: str) -> bool:
+            return (stem, file) in self.done and (self.path / stem / file).is_file()
+
+        return [s for s in seeds if not all(there(seed_file(s, k)) for k in (None, *range(variants)))]
+
+    def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> None:
+        """Save every candidate and its line in summary.jsonl; the picture first, so that a line never lies.
+
+        Args:
+            stem: name of the input.
+            candidates: what to save.
+            variant_of: the seed whose fine noise they vary; their own seeds are those of the noise.
+        """
+        more = {} if variant_of is None else {"variant_of": variant_of}
         for i, seed in enumerate(candidates.seeds):
-            file = name.format(seed=seed)
+            file = seed_file(seed) if variant_of is None else seed_file(variant_of, seed)
             save_png(
                 self.path / stem / file,
                 candidates.images[i],
@@ -122,8 +131,6 @@ class ResultFolder:
 
     def grid(self, stem: str, lr: Tensor, seeds: Iterable[int]) -> Path | None:
         """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty."""
-        from preimage.candidates import certainty
-
         seeds = [s for s in seeds if (self.path / stem / seed_file(s)).is_file()]
         if not seeds:
             return None
@@ -142,22 +149,15 @@ def save_latents(path: Path, candidates: Candidates) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    fresh = path.with_name(path.name + ".new")
-    try:
-        save_file(
-            {k: v.contiguous() for k, v in candidates.latents.items()}, fresh, {"seeds": json.dumps(candidates.seeds)}
-        )
-        fresh.replace(path)
-    except Exception as error:  # safetensors raises its own kind for a full disk
-        fresh.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error}). Make room, or leave out --save_latents.") from None
+    tensors = {name: value.contiguous() for name, value in candidates.latents.items()}
+    write_bytes_atomic(path, save(tensors, {"seeds": json.dumps(candidates.seeds)}))
 
 
-def seed_file(seed: int) -> str:
-    """File name of a candidate: the seed names it."""
-    return f"seed{seed:04d}.png"
+def seed_file(seed: int, noise: int | None = None) -> str:
+    """File name of a candidate, or of a variant with other fine noise: the seeds name it."""
+    return f"seed{seed:04d}.png" if noise is None else f"seed{seed:04d}_noise{noise:04d}.png"
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:

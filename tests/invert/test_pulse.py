@@ -12,8 +12,9 @@ from preimage.degrade.linear import area, bicubic
 from preimage.errors import InputError, MethodError, OperatorError
 from preimage.generate.prior import Prior
 from preimage.image import to_uint8
-from preimage.invert.method import METHODS, Varies, list_methods, load
+from preimage.invert.method import Varies
 from preimage.invert.pulse import PRESETS, Pulse
+from preimage.invert.registry import METHODS, list_methods, load
 from preimage.invert.search import SearchSettings
 
 QUICK = {"steps": 15}

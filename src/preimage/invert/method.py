@@ -1,4 +1,4 @@
-"""The contract of a method and the registry: a photo goes in, batches of candidates come out as they are ready."""
+"""The contract of a method: a photo goes in, batches of candidates come out as they are ready."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
-
-from preimage.errors import MethodError
 
 if TYPE_CHECKING:
     from preimage.candidates import Candidates
@@ -83,39 +81,3 @@ class Varies(Protocol):
     """A method that can resample only the fine noise around one candidate."""
 
     def resample_noise(self, candidates: Candidates, index: int, seeds: Sequence[int]) -> Candidates: ...
-
-
-def _bicubic(**kwargs: Any) -> Method:
-    from preimage.invert.bicubic import Bicubic
-
-    return Bicubic(**kwargs)
-
-
-def _pulse(**kwargs: Any) -> Method:
-    from preimage.invert.pulse import Pulse
-
-    return Pulse(**kwargs)
-
-
-METHODS: dict[str, Callable[..., Method]] = {"pulse": _pulse, "bicubic": _bicubic}
-
-
-def list_methods() -> list[str]:
-    """Names of the methods."""
-    return list(METHODS)
-
-
-def load(method: str = "pulse", **kwargs: Any) -> Method:
-    """Load a method with its networks.
-
-    Args:
-        method: one of `list_methods()`.
-        **kwargs: what it is built from: `prior`, `preset`, `device`, `precision`, `batch`.
-
-    Raises:
-        MethodError: unknown method.
-        WeightsError: a prior that cannot be loaded.
-    """
-    if method not in METHODS:
-        raise MethodError(f"method {method!r} is unknown; there are {', '.join(METHODS)}.")
-    return METHODS[method](**kwargs)

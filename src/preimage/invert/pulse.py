@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -27,7 +28,8 @@ from preimage.weights import load_prior
 PRESETS = {
     # section 4: 100 steps of spherical gradient descent, rate 0.4, eps 1e-3; 300 generator-forward equivalents
     "paper": SearchSettings(),
-    "default": SearchSettings(steps=100, lr=0.2, eps=1e-4, stop=1e-4, tie_rows=True),
+    # starts in W, where faces hold together, may leave it more freely, and ends as soon as the paper's eps is reached
+    "default": SearchSettings(steps=300, stop=1e-3, geocross=0.003, tie_rows=True, trainable_noise=7),
 }
 
 
@@ -172,4 +174,19 @@ class Pulse:
 
     def describe(self) -> dict[str, Any]:
         """Resolved settings, for run.yaml."""
-        return {"name": self.name, "prior": self.prior.name, **asdict(self.settings)}
+        return {
+            "name": self.name,
+            "prior": self.prior.name,
+            "prior_sha256": fingerprint(self.prior),
+            **asdict(self.settings),
+        }
+
+
+def fingerprint(prior: object) -> str | None:
+    """Hash of a prior's tensors, so that results of a retrained prior are not mixed; None for what is no module."""
+    if not isinstance(prior, torch.nn.Module):
+        return None
+    digest = hashlib.sha256()
+    for name, value in sorted(prior.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,45 @@
+"""Which methods there are; each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from preimage.errors import MethodError
+from preimage.invert.method import Method
+
+
+def _bicubic(**kwargs: Any) -> Method:
+    from preimage.invert.bicubic import Bicubic
+
+    return Bicubic(**kwargs)
+
+
+def _pulse(**kwargs: Any) -> Method:
+    from preimage.invert.pulse import Pulse
+
+    return Pulse(**kwargs)
+
+
+METHODS: dict[str, Callable[..., Method]] = {"pulse": _pulse, "bicubic": _bicubic}
+
+
+def list_methods() -> list[str]:
+    """Names of the methods."""
+    return list(METHODS)
+
+
+def load(method: str = "pulse", **kwargs: Any) -> Method:
+    """Load a method with its networks.
+
+    Args:
+        method: one of `list_methods()`.
+        **kwargs: what it is built from: `prior`, `preset`, `device`, `precision`, `batch`.
+
+    Raises:
+        MethodError: unknown method.
+        WeightsError: a prior that cannot be loaded.
+    """
+    if method not in METHODS:
+        raise MethodError(f"method {method!r} is unknown; there are {', '.join(METHODS)}.")
+    return METHODS[method](**kwargs)
