@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from preimage.degrade.linear import bicubic
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
-
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
