@@ -11,10 +11,18 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from preimage.weights import FOLDER, read_metadata, read_module, sha256
 
 LIMIT = 25 * 2**20  # bytes a single embedded file may have
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """What was measured, with the command that measures it again."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    command = f"python benchmarks/prior_quality.py --prior {found['prior']} --samples {found['samples']} --seed {found['seed']}"
+    return {"command": command} | {k: v for k, v in found.items() if k not in ("file", "seconds")}
 
 
 def main() -> None:
@@ -43,7 +51,7 @@ def main() -> None:
         "recipe": f"recipes/prior-{about['name']}.yaml",
         "images_seen": about["trained"]["images_seen"],
         "data": about["trained"]["data"],
-        "metrics": json.loads(options.metrics.read_text()) if options.metrics else {},
+        "metrics": measured(options.metrics) if options.metrics else {},
     }
     kept = [r for r in rows if r["name"] != row["name"]]
     at = next((i for i, r in enumerate(rows) if r["name"] == row["name"]), len(kept))

@@ -146,7 +146,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     result: dict[str, Any] = {
         "prior": name,
-        "file": about["path"],
+        "file": Path(about["path"]).name,
         "images_seen": trained.get("images_seen"),
         "training_features": training_features(trained),
         "resolution": prior.resolution,
