@@ -242,7 +242,14 @@ def test_ctrl_c_keeps_what_was_written_and_the_same_command_goes_on(prior, face,
         "40",
     ]
     command = [sys.executable, "-m", "preimage.cli", *args, "--device", "cpu"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # a shell's background job ignores Ctrl-C and hands that on to its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     waited = time.monotonic()
     while not (out / "face" / "seed0001.png").exists():
         assert time.monotonic() - waited < 120

@@ -29,7 +29,7 @@ PRESETS = {
     # section 4: 100 steps of spherical gradient descent, rate 0.4, eps 1e-3; 300 generator-forward equivalents
     "paper": SearchSettings(),
     # starts in W, where faces hold together, may leave it more freely, and ends as soon as the paper's eps is reached
-    "default": SearchSettings(steps=300, stop=1e-3, geocross=0.003, tie_rows=True, trainable_noise=7),
+    "default": SearchSettings(steps=500, lr=0.6, stop=1e-3, geocross=0.001, tie_rows=True, trainable_noise=7),
 }
 
 
