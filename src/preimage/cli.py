@@ -94,8 +94,9 @@ def upsample(options: Namespace) -> int:
 
     given = options.as_dict()
     controls: dict[str, Any] = given.pop("method")
-    count, output = given.pop("count"), given.pop("output")
-    seeds = given.pop("seeds") if count is None else (given.pop("seeds"), f"0-{count - 1}")[1]
+    count, seeds, output = given.pop("count"), given.pop("seeds"), given.pop("output")
+    if count is not None:
+        seeds = range(count)
     tally = upsample_folder(
         given.pop("inputs"),
         output,
