@@ -293,6 +293,11 @@ def test_degrade_is_pillow_and_corruptions_are_seeded(tmp_path, capsys):
     b, c, d = (read_image(tmp_path / n / "sharp.png").pixels for n in "bcd")
     assert torch.equal(b, c)
     assert not torch.equal(b, d)
+    sharp.save(tmp_path / "twin.png")
+    assert main(["degrade", str(tmp_path / "twin.png"), *noisy[2:], str(tmp_path / "f"), "--seed", "1"]) == 0
+    assert not torch.equal(b, read_image(tmp_path / "f" / "twin.png").pixels)  # every picture its own noise
+    for wrong in (["--size", "0"], ["--scale", "0"]):
+        assert main(["degrade", str(source), "-o", str(tmp_path / "g"), *wrong]) == 1
     assert main([*noisy, str(tmp_path / "b")]) == 1
     assert "exists" in capsys.readouterr().err
     assert main(["degrade", str(source), "-o", str(tmp_path / "e"), "--scale", "2", "--size", "9"]) == 1
@@ -315,6 +320,8 @@ def test_wrong_options_say_so(face, tmp_path, capsys):
     assert end.value.code == 2
     assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--seeds", "7-0"]) == 1
     assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--method", "magic"]) == 1
+    assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--batch", "0"]) == 1
+    assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--variants", "-1"]) == 1
     assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--operator", "magic", "--method", "bicubic"]) == 1
     assert "choose one of" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -107,7 +108,7 @@ def upsample_folder(
         inputs: files, folders, globs.
         output: see the layout in `preimage.results.ResultFolder`.
         variants: for each candidate also so many with resampled fine noise, `seed0000_noise0000.png`.
-        latents: keep `latents.safetensors` per picture.
+        latents: keep the latents of every batch made now, `latents0000.safetensors`, named by its first seed.
         overwrite: replace results of other settings.
         controls: of the method.
 
@@ -118,6 +119,8 @@ def upsample_folder(
         PreimageError: settings that cannot work at all, or a disk that takes nothing more.
     """
     wanted = parse_seeds(seeds)
+    if variants < 0:
+        raise MethodError(f"variants ({variants}) must be 0 or more.")
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
@@ -152,17 +155,15 @@ def upsample_folder(
                 todo = folder.missing(stems[path], wanted, variants)
                 tally.kept += len(wanted) - len(todo)
                 bar.skip(len(wanted) - len(todo))
-                parts = []
                 for part in loaded.sample(lr, todo, chosen, on_step=bar.step, **(controls or {})):
+                    if latents and part.latents:  # first, so that a finished candidate never lacks them
+                        save_latents(target / f"latents{part.seeds[0]:04d}.safetensors", part)
                     folder.write(stems[path], part)
                     _write_variants(folder, stems[path], loaded, part, variants)
-                    parts.append(part)
                     tally.written += len(part)
                     tally.exact += int(part.exact.sum())
                     bar.wrote(len(part))
-                if latents and parts:
-                    save_latents(target / f"latents{parts[0].seeds[0]:04d}.safetensors", Candidates.cat(parts))
-                if parts or not (target / "grid.png").is_file():
+                if todo or not (target / "grid.png").is_file():
                     folder.grid(stems[path], lr, wanted)
             except OutputError:
                 raise  # nothing further can be written
@@ -193,7 +194,7 @@ def degrade_folder(
         scale: how many times smaller, or `size`: longer side of the result in pixels; neither keeps the size.
         operator, border: the downscaling. With Pillow's filters the result is Pillow's own, byte for byte.
         corrupt: names as in `preimage.degrade.corrupt`, applied in order, before or after the downscaling as each says.
-        seed: of the corruptions; every picture draws from its own stream.
+        seed: of the corruptions; with the picture's name it makes the seed of that picture.
         overwrite: replace files that exist.
 
     Returns:
@@ -202,6 +203,8 @@ def degrade_folder(
     corruptions = [parse_corruption(text) for text in corrupt]
     if scale is not None and size is not None:
         raise OperatorError("give a scale or a size, not both.")
+    if (scale is not None and not scale >= 1) or (size is not None and size < 1):
+        raise OperatorError(f"scale ({scale}) and size ({size}) must be at least 1 where given.")
     paths, found = find_images(inputs)
     problems = [str(p) for p in found]
     stems = unique_stems(paths)
@@ -216,7 +219,9 @@ def degrade_folder(
         try:
             if target.exists() and not overwrite:
                 raise OutputError(f"{target} exists. Choose another folder, or pass --overwrite.")
-            picture = degrade(read_image(path).pixels, scale, size, operator, border, corruptions, seed)
+            digest = hashlib.blake2b(f"{seed}/{stems[path]}".encode(), digest_size=4).digest()
+            own = int.from_bytes(digest, "big")  # of this picture, whatever else is in the list
+            picture = degrade(read_image(path).pixels, scale, size, operator, border, corruptions, own)
             save_png(target, picture)
             written += 1
         except PreimageError as error:

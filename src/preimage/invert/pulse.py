@@ -43,7 +43,7 @@ class Pulse:
         batch: how many candidates run together.
 
     Raises:
-        MethodError: unknown preset, or a `prior` that does not meet the Prior contract.
+        MethodError: unknown preset, an empty batch, or a `prior` that does not meet the Prior contract.
     """
 
     name = "pulse"
@@ -65,6 +65,8 @@ class Pulse:
     ) -> None:
         if preset not in PRESETS:
             raise MethodError(f"preset {preset!r} is unknown; there are {', '.join(PRESETS)}.")
+        if batch < 1:
+            raise MethodError(f"batch ({batch}) must be at least 1.")
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         loaded: Any = load_prior(prior) if prior is None or isinstance(prior, str | Path) else prior

@@ -141,8 +141,8 @@ def rates(recipe: Recipe, images: int) -> tuple[float, float]:
 
 def _lazy(recipe: Recipe) -> float:
     """Correction of the discriminator's rate and betas under lazy regularisation (StyleGAN2, appendix B)."""
-    every_ = recipe.discriminator.r1_every
-    return every_ / (every_ + 1) if recipe.discriminator.r1_gamma else 1.0
+    interval = recipe.discriminator.r1_every
+    return interval / (interval + 1) if recipe.discriminator.r1_gamma else 1.0
 
 
 def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDiscriminator:
