@@ -27,7 +27,7 @@ from preimage.train import losses
 from preimage.train.augment import AUGMENTATIONS, augment
 from preimage.train.data import batches, load_pictures
 from preimage.train.loop import Run, average_decay, compiled, evaluating, every, update_average
-from preimage.weights import save_prior
+from preimage.weights import load_prior, save_prior
 
 LOSSES = {
     "hinge": (losses.hinge_d, losses.hinge_g),
@@ -88,6 +88,8 @@ class Recipe:
         snapshot: pictures between two grids and saved states.
         log: pictures between two lines of stats.jsonl.
         seed: of everything random.
+        init: prior that the generator and its average start from (name, path or hub id); empty for random weights.
+            A run whose state is lost goes on from its export, with a new discriminator.
         name: of the exported prior.
     """
 
@@ -110,6 +112,7 @@ class Recipe:
     snapshot: int = 20_000
     log: int = 2_000
     seed: int = 0
+    init: str = ""
     name: str = "prior"
 
     def __post_init__(self) -> None:
@@ -165,6 +168,11 @@ def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDis
 def build_run(recipe: Recipe) -> tuple[StyleGAN2, nn.Module, torch.optim.Optimizer, torch.optim.Optimizer]:
     """Generator, discriminator and their optimisers, as a run starts with them."""
     g, d = StyleGAN2(recipe.generator, recipe.name), build_discriminator(recipe)
+    if recipe.init:
+        start = load_prior(recipe.init)
+        if not isinstance(start, StyleGAN2) or start.config != recipe.generator:
+            raise RecipeError(f"init: {recipe.init} is not a StyleGAN2 of the shape under `generator:`; make them equal.")
+        g.load_state_dict(start.state_dict())
     lazy, (lr_g, lr_d) = _lazy(recipe), rates(recipe, 0)
     betas_d = (recipe.betas[0] ** lazy, recipe.betas[1] ** lazy)
     opt_g = torch.optim.Adam(g.parameters(), lr=lr_g, betas=recipe.betas, eps=1e-8)
