@@ -9,13 +9,10 @@ the prior is marked: it flatters. Distances are named after their judge and are 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import sys
 import time
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,13 +23,14 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from preimage.collection import Collection
 from preimage.device import resolve_device
 from preimage.errors import PreimageError
 from preimage.generate.prior import Prior
 from preimage.measure.distances import FeatureScale, FeatureStatistics, frechet_distance, kernel_distance
 from preimage.measure.judges import JUDGES, is_partial, training_features
 from preimage.nets.features import FeatureNetwork
-from preimage.train.data import SUFFIXES, load_pictures
+from preimage.train.data import load_pictures
 from preimage.weights import default_prior, describe_weights, load_prior
 
 DATA = Path("../shared/data")
@@ -79,16 +77,8 @@ def people(sources: list[Path]) -> list[str]:
     """A person per picture, in the order of `load_pictures`; pictures without a name are people of their own."""
     out: list[str] = []
     for source in sources:
-        known: dict[str, str] = {}
-        if source.is_dir():
-            names = sorted(str(p.relative_to(source)) for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
-        else:
-            with zipfile.ZipFile(source) as archive:
-                names = sorted(n for n in archive.namelist() if n.lower().endswith(SUFFIXES))
-                if "index.csv" in archive.namelist():
-                    text = archive.read("index.csv").decode()
-                    known = {row["file"]: row.get("person", "") for row in csv.DictReader(io.StringIO(text))}
-        out += [known.get(name) or f"{source}/{name}" for name in names]
+        with Collection(source) as pictures:
+            out += [pictures.about(name).get("person") or f"{source}/{name}" for name in pictures.names]
     return out
 
 

@@ -106,6 +106,17 @@ def test_what_a_run_leaves_behind(recipe):
     assert bool((prior.gaussian_fit[1] > 0).all())
 
 
+def test_a_run_starts_from_an_exported_prior(recipe, tmp_path):
+    path = train(recipe)
+    again = replace(recipe, out=str(tmp_path / "again"), init=str(path))
+    generator, *_ = build_run(again)
+    exported = load_prior(path).state_dict()
+    assert all(torch.equal(value, exported[key]) for key, value in generator.state_dict().items())
+    assert Path(train(again)).is_file()
+    with pytest.raises(RecipeError, match="not a StyleGAN2 of the shape"):
+        build_run(replace(again, generator=StyleGAN2Config(16, 64, 8, 8, 8, 2)))
+
+
 def test_interrupted_run_ends_like_an_uninterrupted_one(recipe, tmp_path):
     whole = train(replace(recipe, out=str(tmp_path / "whole")))
     train(replace(recipe, images=8))

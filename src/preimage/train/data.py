@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from preimage.collection import Collection
 from preimage.errors import InputError
 
-SUFFIXES = (".webp", ".jpg", ".jpeg", ".png")
 Pictures = NDArray[np.uint8]
 
 
@@ -51,10 +47,15 @@ def _cache_folder(cache: str | Path | None) -> Path:
 
 
 def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> Pictures:
+    with Collection(source) as collection:
+        return _load(collection, resolution, cache, progress)
+
+
+def _load(collection: Collection, resolution: int, cache: Path, progress: bool) -> Pictures:
     from tqdm import tqdm
 
-    names = _names(source)
-    address: tuple[object, ...] = (str(source.resolve()), source.stat().st_mtime_ns, names, resolution)
+    source, names = collection.path, collection.names
+    address: tuple[object, ...] = (str(source.resolve()), source.stat().st_mtime_ns, [*names], resolution)
     if source.is_dir():  # its own time does not tell that a picture in it was replaced
         stats = [(source / name).stat() for name in names]
         address = (*address, [(s.st_mtime_ns, s.st_size) for s in stats])
@@ -64,48 +65,14 @@ def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> 
         half_done = path.with_suffix(f".{os.getpid()}.tmp.npy")  # several processes may fill the same cache
         try:
             out = np.lib.format.open_memmap(half_done, "w+", np.uint8, (len(names), resolution, resolution, 3))
-            with _reader(source) as read:
-                for i, name in enumerate(tqdm(names, f"decoding {source.name}", disable=not progress)):
-                    try:
-                        out[i] = _fit(read(name), resolution)
-                    except Exception as error:  # Pillow and zipfile raise a dozen kinds; all mean the same here
-                        raise InputError(f"{source}: {name} cannot be decoded ({error}). Replace it.") from None
+            for i, name in enumerate(tqdm(names, f"decoding {source.name}", disable=not progress)):
+                out[i] = np.asarray(collection.square(name, resolution))
             out.flush()
             os.replace(half_done, path)
         finally:  # also after Ctrl-C: leave no litter
             half_done.unlink(missing_ok=True)
     pictures: Pictures = np.load(path, mmap_mode="r")
     return pictures
-
-
-def _names(source: Path) -> list[str]:
-    if source.is_dir():
-        names = sorted(str(p.relative_to(source)) for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
-    elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            names = sorted(n for n in archive.namelist() if n.lower().endswith(SUFFIXES))
-    elif source.exists():
-        raise InputError(f"{source}: neither a folder nor a zip archive. Training data are pictures in one of the two.")
-    else:
-        raise InputError(f"{source}: no such folder or archive. Give the path of the training pictures (`data:`).")
-    if not names:
-        raise InputError(f"{source}: holds no {', '.join(SUFFIXES)} picture.")
-    return names
-
-
-@contextmanager
-def _reader(source: Path) -> Iterator[Callable[[str], bytes]]:
-    if source.is_dir():
-        yield lambda name: (source / name).read_bytes()
-    else:
-        with zipfile.ZipFile(source) as archive:
-            yield archive.read
-
-
-def _fit(data: bytes, resolution: int) -> Pictures:
-    with Image.open(io.BytesIO(data)) as picture:
-        rgb = ImageOps.exif_transpose(picture).convert("RGB")
-    return np.asarray(ImageOps.fit(rgb, (resolution, resolution), Image.Resampling.LANCZOS))
 
 
 def batches(

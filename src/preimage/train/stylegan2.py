@@ -171,7 +171,9 @@ def build_run(recipe: Recipe) -> tuple[StyleGAN2, nn.Module, torch.optim.Optimiz
     if recipe.init:
         start = load_prior(recipe.init)
         if not isinstance(start, StyleGAN2) or start.config != recipe.generator:
-            raise RecipeError(f"init: {recipe.init} is not a StyleGAN2 of the shape under `generator:`; make them equal.")
+            raise RecipeError(
+                f"init: {recipe.init} is not a StyleGAN2 of the shape under `generator:`; make them equal."
+            )
         g.load_state_dict(start.state_dict())
     lazy, (lr_g, lr_d) = _lazy(recipe), rates(recipe, 0)
     betas_d = (recipe.betas[0] ** lazy, recipe.betas[1] ** lazy)
