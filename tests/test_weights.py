@@ -239,19 +239,30 @@ def test_embedded_table_is_consistent():
         assert entry.path.parent == FOLDER
         assert sha256(entry.path) == entry.sha256
         assert entry.path.stat().st_size <= 25 * 2**20
+        assert not any("/" in source for source in entry.data)  # nobody's folders
+        if entry.kind != "prior":
+            continue
         about = read_metadata(entry.path)
         assert about["licence"] == entry.licence
         assert about["trained"]["images_seen"] == entry.images_seen
         assert tuple(about["trained"].get("data", entry.data)) == entry.data
-        assert not any("/" in source for source in entry.data)  # nobody's folders
-    assert default_prior() in list_weights()
-    assert {p.name for p in FOLDER.glob("*.safetensors")} == {e.file for e in weight_table().values()}
+    assert weight_table()[default_prior()].kind == "prior"
+    files = {p.name for p in FOLDER.iterdir() if p.suffix in (".safetensors", ".npz")}
+    assert files == {e.file for e in weight_table().values()}
 
 
 def test_embedded_priors_load_and_sample():
     if not (FOLDER / "table.json").is_file():
         pytest.skip("no embedded weights in this checkout")
-    for name in list_weights():
+    priors = [name for name, entry in weight_table().items() if entry.kind == "prior"]
+    assert priors
+    for name in priors:
         picture = load_prior(name).sample([0])
         assert bool(torch.isfinite(picture).all())
         assert float(picture.std()) > 0.05
+
+
+def test_what_is_no_prior_is_not_loaded_as_one():
+    with pytest.raises(WeightsError, match="kind 'niqe', not a prior"):
+        load_prior("niqe-faces64")
+    assert "kind: niqe" in describe_weights("niqe-faces64")

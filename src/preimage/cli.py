@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -190,8 +191,19 @@ def train(options: Namespace) -> int:
 
 
 def _models_options(p: ArgumentParser, argv: Sequence[str]) -> None:
-    p.add_argument("action", choices=["list", "show"], help="list the embedded weights, or show one file or entry")
-    p.add_argument("name", nargs="?", default="", help="for show: a name, or the path of a safetensors file")
+    p.add_argument(
+        "action",
+        choices=["list", "show", "convert"],
+        help="list the embedded weights, show one file or entry, or convert a published network that measures",
+    )
+    p.add_argument("name", nargs="?", default="", help="show: a name or safetensors file; convert: a .pth file")
+    p.add_argument(
+        "-o",
+        "--output",
+        type=str | None,
+        default=None,
+        help="convert: the safetensors file; default: where it is looked for",
+    )
 
 
 def models(options: Namespace) -> int:
@@ -201,9 +213,87 @@ def models(options: Namespace) -> int:
     if options.action == "show":
         print(describe_weights(options.name))
         return 0
+    if options.action == "convert":
+        from preimage.measure.convert import convert
+
+        print(convert(options.name, options.output))
+        return 0
     for entry in weight_table().values():
-        print(f"{entry.name:12} {entry.kind:6} {entry.licence:13} {entry.description}")
+        print(f"{entry.name:14} {entry.kind:6} {entry.licence:13} {entry.description}")
     return 0
+
+
+def _measure_options(p: ArgumentParser) -> None:
+    p.add_argument(
+        "--metrics", type=list[str] | None, default=None, help="such as [psnr-rgb,lpips-alex,fid]; default: all at hand"
+    )
+    p.add_argument("--weights", default=None, help="folder of feature networks; default $PREIMAGE_WEIGHTS or the cache")
+    p.add_argument("--niqe-model", default=None, help="one more NIQE model (.npz), fitted on other pictures")
+
+
+def _evaluate_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("results", help="a folder of candidates: `preimage upsample` filled it, or another tool did")
+    p.add_argument("--reference", default=None, help="folder or zip archive of the true pictures, by the same names")
+    p.add_argument("--lr", default=None, help="folder of the low-resolution pictures, where RESULTS holds none")
+    p.add_argument("--scale", type=float | None, default=None, help="make them from the references by bicubic instead")
+    p.add_argument("--real", default=None, help="real pictures for distances between sets; default: the references")
+    p.add_argument("--name", default=None, help="of the method, in the report")
+    _measure_options(p)
+    p.add_argument("-o", "--output", default=None, help="folder for report.json, .md and .html; default: RESULTS")
+
+
+def evaluate(options: Namespace) -> int:
+    """Judge a folder of candidates; print the table and write the report."""
+    from preimage.measure.evaluate import evaluate
+
+    given = options.as_dict()
+    results, output = given.pop("results"), given.pop("output")
+    return _report(evaluate(results, command=_command(), **given), output or results)
+
+
+def _bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument(
+        "--methods", default="bicubic,pulse", help="names, with a preset where wanted: bicubic,pulse,pulse:paper"
+    )
+    p.add_argument("--data", required=True, help="folder or zip archive of aligned faces, as large as the prior's")
+    p.add_argument("-o", "--output", default="out/bench", help="folder for inputs, candidates and reports")
+    p.add_argument("--scale", type=float, default=8.0, help="of the downscaling from the prior's size")
+    p.add_argument("--seeds", default="0-9", help="which candidates, such as 0-7,12")
+    p.add_argument("-n", "--count", type=int, default=64, help="how many faces, the first of a fixed shuffle; 0: all")
+    p.add_argument("--shuffle", type=int, default=0, help="seed of that shuffle")
+    p.add_argument("--prior", default=None, help="name, path or hub id; default: the package's default prior")
+    p.add_argument("--operator", default="bicubic", help="the downscaling")
+    _measure_options(p)
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
+    p.add_argument("--batch", type=int, default=8, help="candidates that run together")
+    p.add_argument(
+        "--flops", type=bool, default=True, help="count the operations of one candidate, by one more run of it"
+    )
+
+
+def bench(options: Namespace) -> int:
+    """Run methods side by side on small versions of real faces; print the table and write the report."""
+    from preimage.measure.bench import bench
+
+    given = options.as_dict()
+    output, methods = given.pop("output"), given.pop("methods").split(",")
+    given["count"] = given["count"] or None
+    return _report(bench(methods, given.pop("data"), output, command=_command(), **given), output)
+
+
+def _report(report: Any, output: str) -> int:
+    from preimage.measure.page import write_report
+    from preimage.measure.writers import to_text
+
+    print(to_text(report))
+    for path in write_report(report, output).values():
+        print(path)
+    return _failures([problem for method in report.methods for problem in method.problems])
+
+
+def _command() -> str:
+    return shlex.join(["preimage", *sys.argv[1:]])
 
 
 def _failures(problems: Sequence[str]) -> int:
@@ -217,8 +307,10 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
     "upsample": ("Imagine many sharp faces behind each small picture.", _upsample_options, upsample),
     "degrade": ("Make small, and if wanted damaged, pictures of sharp ones.", _degrade_options, degrade),
     "verify": ("Prove a folder of results from its files alone.", _verify_options, verify),
+    "evaluate": ("Say how good a folder of candidates is.", _evaluate_options, evaluate),
+    "bench": ("Run methods side by side and measure them.", _bench_options, bench),
     "train": ("Train a network by its recipe, or continue the run.", _train_options, train),
-    "models": ("List or show the embedded weights.", _models_options, models),
+    "models": ("List or show the embedded weights, convert published networks.", _models_options, models),
 }
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class WeightEntry:
     Attributes:
         name: what the user types.
         file: file inside `preimage/pretrained`.
-        kind: "prior".
+        kind: "prior", or "niqe" for a model of pristine pictures (`measure.niqe`).
         sha256: of the file.
         licence: of the weights.
         description: one sentence.
@@ -87,40 +87,56 @@ def load_prior(name: str | Path | None = None, device: str | torch.device = "cpu
     """
     name = str(name) if name is not None else default_prior()
     table = weight_table()
-    if name in table:
-        entry = table[name]
-        if sha256(entry.path) != entry.sha256:
-            raise WeightsError(
-                f"{entry.path}: does not have the recorded sha256. The file is damaged; reinstall preimage."
-            )
-        path = entry.path
-    else:
-        path = _locate(name, table)
+    if name in table and table[name].kind != "prior":
+        raise WeightsError(f"{name}: is of the kind {table[name].kind!r}, not a prior; see `preimage models list`.")
+    path = embedded(name) if name in table else _locate(name, table)
     prior = read_module(path)
     if not isinstance(prior, Prior):
         raise WeightsError(f"{path}: holds a {type(prior).__name__}, which is not a prior.")
     return prior.to(device).eval().requires_grad_(False)
 
 
+def embedded(name: str) -> Path:
+    """The file of an entry of the table, after its hash was checked.
+
+    Raises:
+        WeightsError: missing or damaged.
+    """
+    entry = weight_table()[name]
+    if sha256(entry.path) != entry.sha256:
+        raise WeightsError(f"{entry.path}: does not have the recorded sha256. The file is damaged; reinstall preimage.")
+    return entry.path
+
+
 def _locate(name: str, table: dict[str, WeightEntry]) -> Path:
     if name.startswith("hf-hub:"):
-        return _download(name.removeprefix("hf-hub:"))
+        return download(name)
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    known = ", ".join(table)
+    known = ", ".join(name for name, entry in table.items() if entry.kind == "prior")
     raise WeightsError(
         f"{name}: neither an embedded prior ({known}) nor a file. Give one of these names, the path of a safetensors file, "
         "or hf-hub:owner/repo."
     )
 
 
-def _download(name: str) -> Path:
+def download(name: str, default: str = "prior.safetensors") -> Path:
+    """Fetch a file from the hub, or find it in the hub's cache.
+
+    Args:
+        name: `hf-hub:owner/repo` or `hf-hub:owner/repo/file`.
+        default: the file, where the name gives none.
+
+    Raises:
+        WeightsError: no such file, or no connection.
+    """
     from huggingface_hub import hf_hub_download
 
+    name = name.removeprefix("hf-hub:")
     owner, _, rest = name.partition("/")
     repo, _, file = rest.partition("/")
-    file = file or "prior.safetensors"
+    file = file or default
     try:
         return Path(hf_hub_download(f"{owner}/{repo}", file))
     except Exception as error:  # the hub raises a dozen kinds; all of them mean the same to the user
@@ -134,7 +150,8 @@ def sha256(path: Path) -> str:
     """Hash of a file, hexadecimal."""
     if not path.is_file():
         raise WeightsError(f"{path}: missing. Reinstall preimage, or give the path of a safetensors file.")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stylegan2(config: dict[str, Any], name: str) -> nn.Module:
@@ -227,4 +244,6 @@ def describe_weights(name: str) -> str:
     table = weight_table()
     path = table[name].path if name in table else _locate(name, table)
     about = {"entry": dataclasses.asdict(table[name])} if name in table else {}
+    if path.suffix != ".safetensors" and name in table:
+        return to_yaml({**about, "file": {"path": str(path)}})
     return to_yaml({**about, "file": {"path": str(path), **read_metadata(path)}})

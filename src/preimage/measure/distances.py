@@ -7,6 +7,7 @@ Both say how far apart two *sets* lie, in the eyes of one feature network. A val
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -78,6 +79,18 @@ class FeatureStatistics:
         """(d, d) float64, unbiased (divided by n − 1)."""
         self._need(2)
         return self._scatter / (self.count - 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that was gathered, as tensors to keep in a file; see `from_state`."""
+        return {"count": torch.tensor(self.count), "mean": self._mean, "scatter": self._scatter}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> FeatureStatistics:
+        """Statistics that go on where `state` was taken."""
+        out = cls()
+        out.count = int(state["count"])
+        out._mean, out._scatter = state["mean"].double(), state["scatter"].double()
+        return out
 
     def _need(self, count: int) -> None:
         if self.count < count:

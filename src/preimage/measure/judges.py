@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preimage.nets.features import FeatureNetwork, SqueezeNet, VGG19Distilled
-from preimage.nets.mobilefacenet import MobileFaceNet
+from preimage.measure.networks import NETWORKS, NetworkEntry, load_network
+from preimage.nets.features import FeatureNetwork
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,17 @@ class Judge:
     """A feature network that distances are named after: `fd-<name>`, `kd-<name>`.
 
     Attributes:
-        network: its class.
-        file: its file in the folder of feature networks.
+        entry: its line in the table of networks.
         trains_as: the training features (`nets.features.FEATURE_NETWORKS`) that see as it does; a prior whose
             discriminator used one of them learned to please this judge.
     """
 
-    name: str
-    network: type[FeatureNetwork]
-    file: str
+    entry: NetworkEntry
     trains_as: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.entry.label
 
     def load(self, folder: str | Path) -> FeatureNetwork:
         """The network, frozen, from its file in this folder.
@@ -33,16 +34,15 @@ class Judge:
         Raises:
             WeightsError: no such file, or not one of this network.
         """
-        return self.network.from_file(Path(folder) / self.file)
+        return load_network(self.entry.name, folder)
 
 
-_VGG = ("vgg19-distilled", "vgg19-normalised")
 JUDGES: dict[str, Judge] = {
     judge.name: judge
     for judge in (
-        Judge("vgg", VGG19Distilled, "vgg19-distilled-relu5_1.safetensors", _VGG),
-        Judge("identity", MobileFaceNet, "mobilefacenet-128d.safetensors"),
-        Judge("squeeze", SqueezeNet, "squeezenet11-keras.safetensors", ("squeezenet",)),
+        Judge(NETWORKS["vgg19-distilled"], ("vgg19-distilled", "vgg19-normalised")),
+        Judge(NETWORKS["mobilefacenet"]),
+        Judge(NETWORKS["squeezenet11-keras"], ("squeezenet",)),
     )
 }
 

@@ -1,17 +1,12 @@
-"""What was measured, as plain data: one report, its methods, and the same as JSON and as Markdown."""
+"""What was measured, as plain data: one report, its methods. `writers` and `page` turn it into files."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
-
-from preimage.files import write_text_atomic
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,11 @@ class Estimate:
     median: float = math.nan
     worst: float = math.nan
     count: int = 1
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0; False where there is no interval."""
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,19 @@ from preimage.errors import WeightsError
 
 
 class FeatureNetwork(nn.Module):
-    """Base: frozen, in eval mode; `forward` returns the list of tap activations, coarse last."""
+    """Base: frozen, in eval mode; `forward` returns the list of tap activations, coarse last.
+
+    Attributes:
+        taps: names of the activations that `forward` returns.
+        channels: of each tap.
+        smallest: shortest side of a picture it can take, in pixels.
+        official: whether its weights are the published ones; set by whoever has checked that (`measure.networks`).
+    """
 
     taps: tuple[str, ...] = ()
     channels: tuple[int, ...] = ()
+    smallest: int = 1
+    official: bool = False
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -59,42 +68,55 @@ class FeatureNetwork(nn.Module):
 class Fire(nn.Module):
     """SqueezeNet's module: 1x1 squeeze, then 1x1 and 3x3 expansions side by side."""
 
-    def __init__(self, channels_in: int, squeeze: int, expand: int):
+    def __init__(self, channels_in: int, squeeze: int, expand: int, name: str = "squeeze1x1"):
         super().__init__()
-        self.squeeze1x1 = nn.Conv2d(channels_in, squeeze, 1)
+        self.name = name  # of the first convolution: the public files differ in it
+        self.add_module(name, nn.Conv2d(channels_in, squeeze, 1))
         self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
         self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.squeeze1x1(x))
+        x = F.relu(getattr(self, self.name)(x))
         return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], dim=1))
 
 
-class SqueezeNet(FeatureNetwork):
-    """SqueezeNet 1.1 (Iandola et al., 2016), Caffe normalisation; taps after conv1, fire3, fire5, fire9."""
+SQUEEZENET_FIRES = (
+    (64, 16, 64), (128, 16, 64), (128, 32, 128), (256, 32, 128),
+    (256, 48, 192), (384, 48, 192), (384, 64, 256), (512, 64, 256),
+)  # fmt: skip
+"""Channels in, squeezed, and of each expansion, of fire2 to fire9 of SqueezeNet 1.1."""
 
-    taps = ("conv1", "fire3", "fire5", "fire9")
-    channels = (64, 128, 256, 512)
+
+class SqueezeNet(FeatureNetwork):
+    """SqueezeNet 1.1 (Iandola et al., 2016), Caffe normalisation; taps after conv1, fire3, fire5, fire9 (see `select`)."""
+
+    taps: tuple[str, ...] = ("conv1", "fire3", "fire5", "fire9")
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    smallest = 17
     mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2)
-        shapes = [(64, 16, 64), (128, 16, 64), (128, 32, 128), (256, 32, 128)]
-        shapes += [(256, 48, 192), (384, 48, 192), (384, 64, 256), (512, 64, 256)]
-        for i, shape in enumerate(shapes, start=2):
+        for i, shape in enumerate(SQUEEZENET_FIRES, start=2):
             self.add_module(f"fire{i}", Fire(*shape))
         self.register_buffer("mean", torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1), persistent=False)
+
+    def select(self, taps: Sequence[str]) -> Self:
+        """Change which activations `forward` returns: any of conv1, fire2 … fire9, in the order of the network."""
+        widths = {"conv1": 64} | {f"fire{i}": 2 * shape[2] for i, shape in enumerate(SQUEEZENET_FIRES, start=2)}
+        self.taps, self.channels = tuple(taps), tuple(widths[tap] for tap in taps)
+        return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = (x.flip(1) * 255 - self.mean).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.conv1(x))
-        out = [x]
+        out = [x] if "conv1" in self.taps else []
         for i in range(2, 10):
             if i in (2, 4, 6):
                 x = F.max_pool2d(x, 3, 2, ceil_mode=True)
             x = getattr(self, f"fire{i}")(x)
-            if i in (3, 5, 9):
+            if f"fire{i}" in self.taps:
                 out.append(x)
         return out
 
@@ -129,6 +151,7 @@ class VGG19Normalised(VGGStack):
     """VGG-19 with normalised channels (Gatys et al., 2015), relu1_1, relu2_1, relu3_1."""
 
     channels = (64, 128, 256)
+    smallest = 8
 
     def __init__(self) -> None:
         layout: list[tuple[str, int, bool] | str] = [
@@ -147,6 +170,7 @@ class VGG19Distilled(VGGStack):
     """VGG-19 distilled to a sixteenth of its size, relu1_1 … relu5_1 (Wang et al., Collaborative Distillation, 2020)."""
 
     channels = (16, 32, 64, 128, 128)
+    smallest = 32
 
     def __init__(self) -> None:
         layout: list[tuple[str, int, bool] | str] = [("conv11", 16, True), ("conv12", 16, False), "pool"]

@@ -1,0 +1,223 @@
+"""Methods side by side: the same inputs, the same seeds, one process, everything measured on the saved files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from preimage.candidates import package_version
+from preimage.collection import Collection
+from preimage.degrade.consistency import downscale_saved
+from preimage.degrade.linear import make_operator
+from preimage.device import resolve_device
+from preimage.errors import InputError, MethodError, OperatorError, OutputError
+from preimage.explore import Tally, upsample_folder
+from preimage.files import save_png, write_text_atomic
+from preimage.image import read_image, to_uint8
+from preimage.invert.registry import list_methods, load
+from preimage.measure.cost import count_flops, forward_flops, measure_cost
+from preimage.measure.evaluate import evaluate_folder, reading_notes
+from preimage.measure.published import published_for
+from preimage.measure.report import MethodReport, Report
+from preimage.measure.suite import Suite, build_suite
+from preimage.results import read_yaml, to_yaml
+from preimage.seeds import parse_seeds
+
+
+def bench(
+    methods: Sequence[str],
+    data: str | Path,
+    output: str | Path,
+    *,
+    scale: float = 8.0,
+    seeds: str | int | Sequence[int] = "0-9",
+    count: int | None = 64,
+    shuffle: int = 0,
+    prior: str | None = None,
+    operator: str = "bicubic",
+    metrics: Sequence[str] | None = None,
+    weights: str | Path | None = None,
+    niqe_model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch: int = 8,
+    flops: bool = True,
+    command: str = "",
+) -> Report:
+    """Run methods on small versions of real faces and judge what they imagine.
+
+    The truth is the face at the prior's size, the input is the truth downscaled: so the truth itself is a perfect answer.
+    `output` holds `reference/`, `inputs/` and a folder of results per method, which the same call completes after a stop.
+
+    Args:
+        methods: names of `list_methods()`, each with a preset where wanted: "pulse", "pulse:paper".
+        data: folder or zip archive of aligned faces, at least as large as the prior's pictures.
+        output: folder; created.
+        scale: of the downscaling; need not be whole.
+        seeds: which candidates.
+        count: how many faces, the first of a fixed shuffle; None takes all.
+        shuffle: seed of that shuffle.
+        prior: as for `preimage.load`.
+        operator: the downscaling.
+        metrics, weights, niqe_model: see `preimage.measure.suite.build_suite`.
+        device, precision, batch: as for `preimage.upsample`.
+        flops: count the operations of one candidate, by one more run of it.
+        command: what the user typed, for the report.
+
+    Raises:
+        PreimageError: settings that cannot work, a folder that holds another benchmark.
+    """
+    suite = build_suite(metrics, weights, niqe_model)
+    folder, wanted = Path(output), parse_seeds(seeds)
+    specs = [_parse(text) for text in methods]
+    if not specs:
+        raise MethodError("bench: name one method or more.")
+    first = load(specs[0][0], prior=prior, device=device, precision=precision, batch=batch)
+    side = first.resolution
+    with Collection(data) as collection:
+        names = collection.sample(count, shuffle)
+        settings = {
+            "data": collection.path.name,
+            "pictures": len(names),
+            "shuffle": shuffle,
+            "scale": scale,
+            "resolution": side,
+            "operator": operator,
+        }
+        _prepare(folder, collection, names, side, scale, operator, settings)
+        report = Report(
+            f"{', '.join(methods)} on {len(names)} faces of {collection.path.name}",
+            command,
+            _about(collection, names, wanted, side, scale, operator, prior, shuffle),
+            published=published_for([name for name, _ in specs]),
+        )
+        with Collection(folder / "reference") as reference:
+            for name, preset in specs:
+                label = name if preset == "default" else f"{name}:{preset}"
+                target = folder / label.replace(":", "-")
+                options = {
+                    "method": name, "prior": prior, "preset": preset, "device": device, "precision": precision,
+                    "batch": batch,
+                }  # fmt: skip
+                cost = measure_cost(partial(_run, folder, target, wanted, operator, options), resolve_device(device))
+                method = _judged(report, target, reference, collection, suite, label, folder / "statistics")
+                method.problems = [*cost.value.problems, *method.problems]
+                if cost.value.written and not math.isnan(cost.peak_bytes):
+                    method.cost["peak memory (GiB)"] = cost.peak_bytes / 2**30
+                if flops:
+                    method.cost.update(_operations(folder, options, wanted[0], operator))
+    report.missing = {**suite.missing, **report.missing}
+    report.notes += reading_notes(report.columns, len(names))
+    return report
+
+
+def _parse(text: str) -> tuple[str, str]:
+    name, _, preset = text.partition(":")
+    if name not in list_methods():
+        raise MethodError(f"method {name!r} is unknown; there are {', '.join(list_methods())}.")
+    return name, preset or "default"
+
+
+def _prepare(
+    folder: Path,
+    collection: Collection,
+    names: Sequence[str],
+    side: int,
+    scale: float,
+    operator: str,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write truths and inputs, or find them from before."""
+    record = folder / "bench.yaml"
+    if record.is_file() and read_yaml(record) != settings:
+        raise InputError(f"{folder} holds a benchmark of other settings (bench.yaml). Choose another folder with -o.")
+    size = round(side / scale)
+    if not 1 <= size < side:
+        raise OperatorError(f"scale ({scale:g}): makes {size} pixels of {side}. Give one above 1 that leaves some.")
+    shrink = make_operator(operator, hr_size=(side, side), lr_size=(size, size))
+    try:
+        for part in ("reference", "inputs"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
+    lines: list[dict[str, str]] = []
+    for name in names:
+        stem = "_".join((*PurePosixPath(name).parent.parts, PurePosixPath(name).stem))
+        lines.append({**collection.about(name), "file": f"{stem}.png"})
+        if (folder / "inputs" / f"{stem}.png").is_file() and (folder / "reference" / f"{stem}.png").is_file():
+            continue
+        if min(collection.image(name).size) < side:
+            raise InputError(f"{collection.path}: {name} is smaller than {side} pixels; it cannot be the truth.")
+        truth = to_uint8(collection.tensor(name, side)[None])
+        save_png(folder / "reference" / f"{stem}.png", truth[0])
+        save_png(folder / "inputs" / f"{stem}.png", downscale_saved(truth, shrink)[0])
+    keys = list(dict.fromkeys(["file", *(key for line in lines for key in line)]))
+    text = io.StringIO()
+    table = csv.DictWriter(text, keys, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(lines)
+    write_text_atomic(folder / "reference" / "index.csv", text.getvalue())
+    write_text_atomic(record, to_yaml(settings))
+
+
+def _run(folder: Path, target: Path, seeds: Sequence[int], operator: str, options: Mapping[str, Any]) -> Tally:
+    return upsample_folder([folder / "inputs"], target, seeds=seeds, operator=operator, **options)
+
+
+def _judged(
+    report: Report,
+    target: Path,
+    reference: Collection,
+    real: Collection,
+    suite: Suite,
+    label: str,
+    statistics: Path,
+) -> MethodReport:
+    found = evaluate_folder(target, reference, suite, name=label, real=real, statistics=statistics)
+    report.methods.append(found.method)
+    report.columns |= {key: column for key, column in found.columns.items() if key not in report.columns}
+    report.missing |= found.missing
+    report.notes += [note for note in found.notes if note not in report.notes]
+    return found.method
+
+
+def _operations(folder: Path, options: Mapping[str, Any], seed: int, operator: str) -> dict[str, float]:
+    """Operations of one candidate of the first input, and how many passes of the generator that is."""
+    lr = read_image(sorted((folder / "inputs").glob("*.png"))[0]).pixels
+    method = load(**options)
+    out = {"flops": count_flops(lambda: list(method.sample(lr, [seed], operator)))}
+    prior = getattr(method, "prior", None)
+    if prior is not None and out["flops"]:
+        out["generator forwards"] = out["flops"] / forward_flops(prior)
+    return out
+
+
+def _about(
+    collection: Collection,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    side: int,
+    scale: float,
+    operator: str,
+    prior: str | None,
+    shuffle: int,
+) -> dict[str, Any]:
+    from preimage.weights import default_prior
+
+    return {
+        "data": f"{collection.path.name}, {len(names)} of {len(collection)} pictures, shuffle seed {shuffle}",
+        "inputs": f"{round(side / scale)}x{round(side / scale)}, {operator} from {side}x{side}",
+        "seeds": f"{min(seeds)} to {max(seeds)}, {len(seeds)} per input",
+        "prior": prior or default_prior(),
+        "machine": f"{os.cpu_count()} CPU cores" + (", CUDA" if torch.cuda.is_available() else ""),
+        "versions": f"preimage {package_version()}, torch {torch.__version__}, Python {sys.version.split()[0]}",
+    }

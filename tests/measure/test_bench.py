@@ -1,0 +1,110 @@
+"""Methods side by side, on a tiny prior: what is written, that a stopped run goes on, and what the table holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from preimage.errors import InputError, MethodError, OperatorError
+from preimage.files import save_png
+from preimage.measure.bench import bench
+from preimage.weights import save_prior
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Four smooth pictures of 32x32 with an index."""
+    folder = tmp_path_factory.mktemp("data") / "faces"
+    rng = torch.Generator().manual_seed(0)
+    lines = ["file,source,person,group"]
+    for i in range(4):
+        coarse = torch.rand(1, 3, 4, 4, generator=rng)
+        picture = torch.nn.functional.interpolate(coarse, 32, mode="bicubic").clamp(0, 1)[0]
+        (folder / "a").mkdir(parents=True, exist_ok=True)
+        save_png(folder / "a" / f"{i}.png", (picture * 255).round() / 255)
+        lines.append(f"a/{i}.png,aaf,,female;age{20 + i}")
+    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prior(tiny_prior, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("prior") / "tiny.safetensors"
+    save_prior(path, tiny_prior, {})
+    return str(path)
+
+
+def test_two_methods_on_the_same_inputs(data, prior, tmp_path):
+    out = tmp_path / "bench"
+    settings = {"scale": 4.0, "seeds": "0-1", "count": 3, "prior": prior, "metrics": ["psnr-y"], "operator": "area"}
+    report = bench(["bicubic", "pulse:paper"], data, out, **settings)
+    assert [m.name for m in report.methods] == ["bicubic", "pulse:paper"]
+    names = sorted(p.name for p in (out / "inputs").iterdir())
+    assert len(names) == 3
+    assert all(name.startswith("a_") for name in names)
+    for name in names:
+        with Image.open(out / "inputs" / name) as small, Image.open(out / "reference" / name) as truth:
+            assert truth.size == (16, 16)
+            assert small.size == (4, 4)
+            assert list(truth.reduce(4).tobytes()) == pytest.approx(list(small.tobytes()), abs=1)
+    assert "female;age" in (out / "reference" / "index.csv").read_text()
+    for method, folder in zip(report.methods, ("bicubic", "pulse-paper"), strict=True):
+        assert len(list((out / folder).glob("*/seed*.png"))) == 6
+        assert not method.problems
+        assert [set(line["group"]) for line in method.inputs] == [{"gender", "age", "source"}] * 3
+        assert method.estimates["psnr-y"].count == 3
+        assert method.estimates["exact"].mean == 1.0
+        assert method.cost["seconds"] > 0
+    flat, varied = report.methods
+    assert flat.estimates["pairwise-rms"].mean == 0
+    assert varied.estimates["pairwise-rms"].mean > 0
+    assert varied.cost["generator forwards"] > 100  # at least one per step
+    assert varied.cost["flops"] > flat.cost.get("flops", 0)
+    assert {p.method for p in report.published} == {"bicubic", "pulse"}
+    assert "3 of 4 pictures" in report.about["data"]
+
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/seed*.png")}
+    again = bench(["bicubic", "pulse:paper"], data, out, flops=False, **settings)
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*/*/seed*.png")} == before  # nothing was done twice
+    assert again.methods[1].estimates == report.methods[1].estimates
+    with pytest.raises(InputError, match="benchmark of other settings"):
+        bench(["bicubic"], data, out, **{**settings, "scale": 2.0})
+
+
+def test_an_input_that_fails_is_reported(data, prior, tmp_path):
+    out = tmp_path / "bench"
+    settings = {"scale": 4.0, "seeds": "0", "count": 2, "prior": prior, "metrics": ["psnr-y"], "flops": False}
+    bench(["bicubic"], data, out, **settings)
+    name = sorted(p.stem for p in (out / "inputs").iterdir())[0]
+    (out / "bicubic" / name / "seed0000.png").write_bytes(b"damaged")
+    report = bench(["bicubic"], data, out, **settings)
+    assert len(report.methods[0].inputs) == 1
+    assert any(name in problem for problem in report.methods[0].problems)
+
+
+def test_settings_that_cannot_work(data, prior, tmp_path):
+    with pytest.raises(MethodError, match="magic"):
+        bench(["magic"], data, tmp_path / "a", prior=prior, metrics=["psnr-y"])
+    with pytest.raises(MethodError, match="one method or more"):
+        bench([], data, tmp_path / "a", prior=prior, metrics=["psnr-y"])
+    with pytest.raises(OperatorError, match="scale"):
+        bench(["bicubic"], data, tmp_path / "b", prior=prior, metrics=["psnr-y"], scale=1.0)
+    small = tmp_path / "small"
+    small.mkdir()
+    save_png(small / "x.png", torch.zeros(3, 8, 8))
+    with pytest.raises(InputError, match="smaller than 16"):
+        bench(["bicubic"], small, tmp_path / "c", prior=prior, metrics=["psnr-y"], scale=4.0)
+
+
+def test_the_report_is_plain_data(data, prior, tmp_path):
+    from preimage.measure.writers import to_json
+
+    report = bench(
+        ["bicubic"], data, tmp_path / "b", scale=4.0, seeds="0", count=2, prior=prior, metrics=["psnr-y"], flops=False
+    )
+    parsed = json.loads(to_json(report))
+    assert parsed["methods"][0]["name"] == "bicubic"
