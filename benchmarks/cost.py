@@ -37,7 +37,7 @@ def main() -> None:
     steps = sum(line["steps"] for line in lines) / len(lines)
     print(
         f"{len(lines)} candidates, {options.preset}: {seconds:.1f} s, peak {peak:.2f} GiB on {os.cpu_count()} cores; {steps:.0f} steps "
-        f"= {steps * FORWARDS_PER_STEP:.0f} generator forwards a candidate (PULSE as published: 300)"
+        f"= {steps * FORWARDS_PER_STEP:.0f} generator forwards a candidate (PULSE as published: 200)"
     )
 
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from preimage.collection import Collection
@@ -31,7 +30,7 @@ from preimage.measure.distances import FeatureScale, FeatureStatistics, frechet_
 from preimage.measure.judges import JUDGES, is_partial, training_features
 from preimage.nets.features import FeatureNetwork
 from preimage.train.data import load_pictures
-from preimage.weights import default_prior, describe_weights, load_prior
+from preimage.weights import default_prior, load_prior, training_record, weight_table
 
 DATA = Path("../shared/data")
 TRAIN = [DATA / f"faces256-train-{source}.zip" for source in ("lfw", "aaf", "meb")]
@@ -118,8 +117,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     device = resolve_device(args.device)
     prior = load_prior(name, device)
     assert isinstance(prior, Prior)
-    about = yaml.safe_load(describe_weights(name))["file"]
-    trained = about.get("trained", {})
+    trained = training_record(name)
     progress = sys.stderr.isatty()
     train = load_pictures(args.train, prior.resolution, progress=progress)
     val = load_pictures([args.val], prior.resolution, progress=progress)
@@ -136,7 +134,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     result: dict[str, Any] = {
         "prior": name,
-        "file": Path(about["path"]).name,
+        "file": weight_table()[name].file if name in weight_table() else Path(name).name,
         "images_seen": trained.get("images_seen"),
         "training_features": training_features(trained),
         "resolution": prior.resolution,

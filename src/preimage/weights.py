@@ -233,6 +233,19 @@ def save_prior(path: Path, prior: Any, trained: dict[str, Any], licence: str = "
     write_bytes_atomic(path, save(state, metadata))
 
 
+def training_record(name: str | None = None) -> dict[str, Any]:
+    """What the file of a prior says of its training: recipe, images seen, data; empty where it says nothing.
+
+    Raises:
+        WeightsError: neither an entry nor one of our files.
+    """
+    name, table = name or default_prior(), weight_table()
+    found: dict[str, Any] = read_metadata(table[name].path if name in table else _locate(name, table)).get(
+        "trained", {}
+    )
+    return found
+
+
 def describe_weights(name: str) -> str:
     """What an entry of the table or a safetensors file says about itself, as YAML text.
 

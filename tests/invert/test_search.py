@@ -12,7 +12,16 @@ from preimage.degrade.linear import bicubic
 from preimage.errors import MethodError
 from preimage.generate.prior import w_to_sphere
 from preimage.invert import search as module
-from preimage.invert.search import SearchSettings, geocross, linear1cycle, linear1cycledrop, norms, search, start
+from preimage.invert.search import (
+    FORWARDS_PER_STEP,
+    SearchSettings,
+    geocross,
+    linear1cycle,
+    linear1cycledrop,
+    norms,
+    search,
+    start,
+)
 
 OPERATOR = bicubic(16, lr_size=4)
 
@@ -151,3 +160,20 @@ def test_settings_that_cannot_be_are_refused():
 def test_any_differentiable_degradation_will_do(tiny_prior, tiny_lr):
     found = search(tiny_prior, lambda x: F.avg_pool2d(x, 4), tiny_lr, [0, 1], SearchSettings(steps=40, eps=0))
     assert found.mse.max() < 0.02
+
+
+def test_a_step_costs_as_many_forwards_as_stated(tiny_prior, tiny_lr):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from preimage.invert.pulse import Pulse
+
+    def operations(steps: int) -> int:
+        pulse = Pulse(tiny_prior, preset="paper")
+        with FlopCounterMode(display=False) as counter:
+            list(pulse.sample(tiny_lr, [0], steps=steps))
+        return int(counter.get_total_flops())
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        tiny_prior.synthesize(tiny_prior.mean_latent.expand(1, *tiny_prior.latent_shape))
+    per_step = (operations(30) - operations(10)) / 20
+    assert per_step / counter.get_total_flops() == pytest.approx(FORWARDS_PER_STEP, abs=0.35)

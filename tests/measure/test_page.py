@@ -273,10 +273,19 @@ def test_curves_are_drawn_to_scale() -> None:
 def test_doublings_are_even_steps() -> None:
     ks = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     (path,) = numbers(
-        curve_chart([(0, Curve("c", "k", "y", ks, ks))], "label", doublings=True), r'class="curve s0" points="([^"]+)"'
+        curve_chart([(0, Curve("c", "k", "y", ks, ks))], "label", counts=True), r'class="curve s0" points="([^"]+)"'
     )
     steps = np.diff(path[::2])
     np.testing.assert_allclose(steps, steps.mean(), atol=0.11)
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 15])
+def test_counts_have_whole_ticks(most: int) -> None:
+    ks = tuple(float(k) for k in range(1, most + 1))
+    svg = curve_chart([(0, Curve("c", "k", "y", ks, ks))], "label", counts=True)
+    ticks = [float(t) for t in re.findall(r'text-anchor="middle" class="">([^<]+)<', svg)]
+    assert ticks
+    assert set(ticks) <= set(ks)
 
 
 def test_area_of_a_mark_is_its_weight() -> None:
@@ -291,7 +300,7 @@ def test_points_that_are_not_finite_are_left_out() -> None:
     assert svg.count("<circle") == 2
     assert "nan" not in svg
     assert "inf" not in svg
-    assert curve_chart([(0, Curve("c", "x", "y", (math.nan,), (1.0,)))], "label") == ""
+    assert curve_chart([(0, Curve("c", "x", "y", (math.nan,), (1.0,)))], "label", [curve]) == ""
 
 
 def test_intervals_are_drawn_around_zero_and_filled_where_they_exclude_it() -> None:
@@ -313,6 +322,7 @@ def test_intervals_are_drawn_around_zero_and_filled_where_they_exclude_it() -> N
     assert svg.index("← worse") < svg.index("better →")
     assert "← better" in interval_chart(bars, "dB", True, "label")
     assert "better" not in interval_chart(bars, "dB", None, "label")
+    assert interval_chart([Bar("a", 0, Estimate(0.0, 0.0, 0.0)), Bar("b", 0, Estimate(math.nan))], "", None, "x") == ""
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 7e5, 1e12])

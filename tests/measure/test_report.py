@@ -243,6 +243,8 @@ def test_text_is_aligned_within_its_width(width: int) -> None:
                 left = table[0].index(name)
                 assert all(line[left - 2 : left].strip() == "" for line in table[1:])
     assert text.count(" best") == 3
+    assert "(1) A paper" in text
+    assert "(2)" not in text  # no figure of the table points to it
     assert "imagined" in text
 
 

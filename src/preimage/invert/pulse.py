@@ -26,7 +26,7 @@ from preimage.seeds import normal
 from preimage.weights import load_prior
 
 PRESETS = {
-    # section 4: 100 steps of spherical gradient descent, rate 0.4, eps 1e-3; 300 generator-forward equivalents
+    # section 4: 100 steps of spherical gradient descent, rate 0.4, eps 1e-3; 200 generator-forward equivalents
     "paper": SearchSettings(),
     # starts in W, where faces hold together, may leave it more freely, and ends as soon as the paper's eps is reached
     "default": SearchSettings(steps=500, lr=0.6, stop=1e-3, geocross=0.001, tie_rows=True, trainable_noise=7),

@@ -17,8 +17,8 @@ from preimage.errors import MethodError
 from preimage.generate.prior import Prior, sphere_to_w
 from preimage.seeds import normal
 
-FORWARDS_PER_STEP = 3
-"""A step is one forward and one backward pass; a backward pass costs about two forwards."""
+FORWARDS_PER_STEP = 2
+"""A step is one forward and one backward pass; the prior is frozen, so the backward pass costs one forward more, not two."""
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

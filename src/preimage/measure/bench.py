@@ -26,11 +26,13 @@ from preimage.image import read_image, to_uint8
 from preimage.invert.registry import list_methods, load
 from preimage.measure.cost import count_flops, forward_flops, measure_cost
 from preimage.measure.evaluate import evaluate_folder, reading_notes
+from preimage.measure.judges import JUDGES, is_partial
 from preimage.measure.published import published_for
 from preimage.measure.report import MethodReport, Report
 from preimage.measure.suite import Suite, build_suite
 from preimage.results import read_yaml, to_yaml
 from preimage.seeds import parse_seeds
+from preimage.weights import default_prior, training_record
 
 
 def bench(
@@ -115,6 +117,7 @@ def bench(
                     method.cost["peak memory (GiB)"] = cost.peak_bytes / 2**30
                 if flops:
                     method.cost.update(_operations(folder, options, wanted[0], operator))
+    report.notes += _flattered(prior, suite)
     report.missing = {**suite.missing, **report.missing}
     report.notes += reading_notes(report.columns, len(names))
     return report
@@ -201,6 +204,17 @@ def _operations(folder: Path, options: Mapping[str, Any], seed: int, operator: s
     return out
 
 
+def _flattered(prior: str | None, suite: Suite) -> list[str]:
+    """The judges that the prior was trained to please."""
+    trained = training_record(prior)
+    partial = [
+        f"fd-{name}" for name, judge in JUDGES.items() if f"fd-{name}" in suite.sets and is_partial(judge, trained)
+    ]
+    if not partial:
+        return []
+    return [f"{', '.join(partial)}: the prior was trained on features of this kind; they flatter what it makes."]
+
+
 def _about(
     collection: Collection,
     names: Sequence[str],
@@ -211,8 +225,6 @@ def _about(
     prior: str | None,
     shuffle: int,
 ) -> dict[str, Any]:
-    from preimage.weights import default_prior
-
     return {
         "data": f"{collection.path.name}, {len(names)} of {len(collection)} pictures, shuffle seed {shuffle}",
         "inputs": f"{round(side / scale)}x{round(side / scale)}, {operator} from {side}x{side}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ def _short(text: str, most: int) -> str:
 
 
 def curve_chart(
-    series: Sequence[tuple[int, Curve]], label: str, within: Sequence[Curve] = (), *, doublings: bool = False
+    series: Sequence[tuple[int, Curve]], label: str, within: Sequence[Curve] = (), *, counts: bool = False
 ) -> str:
     """Curves in one diagram; a mark's area is its weight, a thin dashed line the ideal.
 
@@ -134,64 +135,71 @@ def curve_chart(
         series: (index that chooses colour and mark, curve); labels of the axes are those of the first.
         label: what the diagram shows, for who cannot see it.
         within: more curves that the axes shall hold, so that several diagrams share their scales.
-        doublings: x is a count that doubles: a logarithmic axis, where it spans a factor of 16 or more.
+        counts: x counts something: whole ticks, and doublings as even steps where it spans a factor of 16 or more.
 
     Returns:
-        SVG; empty where no curve has a finite point.
+        SVG; empty where no curve of `series` has a finite point.
     """
-    curves = [*(c for _, c in series), *within]
-    points = [(x, y) for c in curves for x, y in zip(c.x, c.y, strict=False) if math.isfinite(x) and math.isfinite(y)]
-    if not points:
+    if not any(_points(c.x, c.y) for _, c in series):
         return ""
-    ideals = [y for c in curves for y in c.ideal]
-    span_x, span_y = _range([x for x, _ in points]), _range([*(y for _, y in points), *ideals])
-    low, high = min(x for x, _ in points), max(x for x, _ in points)
-    doublings = doublings and 0 < 16 * low <= high
-    y_axis = Axis(*span_y, _HEIGHT - 42, 28)
+    points = [p for c in (*(c for _, c in series), *within) for p in _points(c.x, c.y) + _points(c.x, c.ideal)]
+    first, right, bottom = series[0][1], _WIDTH - 8, _HEIGHT - 42
+    heading = textwrap.wrap(first.y_label, 54)[:2]
+    y_axis = Axis(*_range([y for _, y in points]), bottom, 14 + 14 * len(heading))
     ticks = y_axis.ticks(6)
     texts = [_tick_text(t, ticks[1] - ticks[0] if len(ticks) > 1 else 1) for t in ticks]
-    left, bottom, right = 12 + 7 * max(map(len, texts), default=1), _HEIGHT - 42, _WIDTH - 8
-    x_axis = Axis(low, high, left + 6, right - 4, True) if doublings else Axis(*span_x, left, right)
+    left = 12 + 7 * max(map(len, texts), default=1)
+    x_axis = _x_axis([x for x, _ in points], left, right, counts)
 
-    first = series[0][1] if series else curves[0]
     parts = [_line(left, y_axis(t), right, y_axis(t), "grid") for t in ticks]
-    parts += [_text(left - 6, y_axis(t) + 4, s, "end") for t, s in zip(ticks, texts, strict=True)]
-    x_ticks = x_axis.ticks()
-    step = x_ticks[1] - x_ticks[0] if len(x_ticks) > 1 else 1
+    parts += [_text(left - 6, y_axis(t) + 4, text, "end") for t, text in zip(ticks, texts, strict=True)]
+    x_ticks = [t for t in x_axis.ticks() if not counts or t == round(t)]
+    step = 1 if counts or len(x_ticks) < 2 else x_ticks[1] - x_ticks[0]
     for t in x_ticks:
         parts.append(_line(x_axis(t), bottom, x_axis(t), bottom + 4, "axis"))
-        parts.append(_tick(x_axis(t), bottom + 17, _tick_text(t, min(step, t) if doublings else step)))
+        parts.append(_tick(x_axis(t), bottom + 17, _tick_text(t, step)))
     parts.append(_line(left, bottom, right, bottom, "axis"))
-    parts.append(
-        _text(right, _HEIGHT - 6, _short(first.x_label + (" (log scale)" if doublings else ""), 50), "end", "label")
-    )
-    parts.append(_text(0, 12, _short(first.y_label, 50), "start", "label"))
+    below = _short(first.x_label, 40) + (" (log scale)" if x_axis.log else "")
+    parts.append(_text(right, _HEIGHT - 6, below, "end", "label"))
+    parts += [_text(0, 12 + 14 * i, _short(line, 54), "start", "label") for i, line in enumerate(heading)]
     for index, curve in series:
         parts += _curve(index, curve, x_axis, y_axis)
     return _svg(_WIDTH, _HEIGHT, label, parts)
 
 
+def _points(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+    """Where both are finite, from left to right."""
+    return sorted(p for p in zip(x, y, strict=False) if math.isfinite(p[0]) and math.isfinite(p[1]))
+
+
+def _x_axis(values: Sequence[float], left: float, right: float, counts: bool) -> Axis:
+    if not counts:
+        return Axis(*_range(values), left, right)
+    low, high = min(values), max(values)
+    room = 0.5 * (low == high)
+    return Axis(low - room, high + room, left + 6, right - 4, log=0 < 16 * low <= high)
+
+
 def _curve(index: int, curve: Curve, x_axis: Axis, y_axis: Axis) -> list[str]:
+    def at(point: tuple[float, float]) -> tuple[float, float]:
+        return x_axis(point[0]), y_axis(point[1])
+
+    line = _polyline(list(map(at, _points(curve.x, curve.y))), f"curve s{index % COLOURS}", _DASHES[index % 6])
+    ideal = [_polyline(list(map(at, found)), "ideal")] if (found := _points(curve.x, curve.ideal)) else []
+    weights = dict(zip(zip(curve.x, curve.y, strict=False), curve.weight, strict=False))
     heaviest = max(_finite(curve.weight), default=0.0)
-    parts, line = [], []
-    if curve.ideal:
-        ends = [(x, y) for x, y in zip(curve.x, curve.ideal, strict=False) if math.isfinite(x) and math.isfinite(y)]
-        parts.append(_polyline([(x_axis(x), y_axis(y)) for x, y in ends], "ideal"))
     marks: list[str] = []
-    last = 0.0
-    for i, (x, y) in enumerate(zip(curve.x, curve.y, strict=False)):
-        if not (math.isfinite(x) and math.isfinite(y)):
-            continue
-        line.append((x_axis(x), y_axis(y)))
-        weight = curve.weight[i] if i < len(curve.weight) and heaviest else None
-        if marks and weight is None and line[-1][0] < last + _APART:
-            continue
-        last = line[-1][0]
-        radius = 3.2 if weight is None else max(1.2, 7 * math.sqrt(max(weight, 0) / heaviest))
-        if math.isfinite(radius):
-            marks.append(mark(index, *line[-1], radius, hollow=weight is not None))
-    parts.append(_polyline(line, f"curve s{index % COLOURS}", _DASHES[index % 6]))
-    return parts + marks
+    last = -math.inf
+    for point in _points(curve.x, curve.y):
+        x, y = at(point)
+        if heaviest > 0:
+            weight = weights.get(point, 0.0)
+            radius = max(1.2, 7 * math.sqrt(max(weight, 0) / heaviest)) if math.isfinite(weight) else 1.2
+            marks.append(mark(index, x, y, radius, hollow=True))
+        elif x >= last + _APART:
+            marks.append(mark(index, x, y))
+            last = x
+    return [*ideal, line, *marks]
 
 
 def _polyline(points: Sequence[tuple[float, float]], kind: str, dash: str = "") -> str:
@@ -222,10 +230,10 @@ def interval_chart(bars: Sequence[Bar], unit: str, lower_is_better: bool | None,
         label: what the plot shows, for who cannot see it.
 
     Returns:
-        SVG; empty where there is no finite number.
+        SVG; empty where no number is finite and other than 0.
     """
     values = [v for b in bars for v in (b.estimate.mean, b.estimate.low, b.estimate.high)]
-    if not _finite(values):
+    if not any(_finite(values)):
         return ""
     span = _range(values, zero=True)
     reach = max(-span[0], span[1])

@@ -18,7 +18,7 @@ def _legend(report: Report) -> str:
 def coverage(report: Report) -> str:
     """Distance of the best of k candidates, all methods in one diagram; empty without curves."""
     series = [(i, m.coverage) for i, m in enumerate(report.methods) if m.coverage is not None]
-    svg = curve_chart(series, "Coverage: " + _describe_curves(report, series), doublings=True) if series else ""
+    svg = curve_chart(series, "Coverage: " + _describe_curves(report, series), counts=True) if series else ""
     if not svg:
         return ""
     lead = "<p>Distance from the true picture to the nearest of k candidates. A set that covers the truth keeps falling.</p>"

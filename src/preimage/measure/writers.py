@@ -182,10 +182,12 @@ def _md(text: str) -> str:
 
 def to_text(report: Report, width: int = 120) -> str:
     """The main table for a terminal, with what is needed to read it; methods that do not fit `width` continue below."""
-    table, notes = rows(report), footnotes(report)
+    table = rows(report)
+    used = {note for row in table for _, note in row.published}
+    notes = [f"({i}) {source}: {note}" for (source, note), i in footnotes(report).items() if i in used]
     parts = [report.title, "\n".join(_text_table(report, table, width)) if table else "Nothing was measured."]
-    if report.published:
-        parts.append("\n".join(f"({i}) {source}: {note}" for (source, note), i in notes.items()))
+    if notes:
+        parts.append("\n".join(["Published figures are not directly comparable:", *notes]))
     audit = audit_rows(report)
     if audit:
         clear = [
