@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from preimage.cli import main
+from preimage.files import save_png
+from preimage.weights import load_prior
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -23,6 +26,11 @@ def workplace(tmp_path, monkeypatch):
     """An empty folder with the examples and recipes where the README expects them."""
     for name in ("examples", "recipes", "benchmarks", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:  # "your own aligned faces": imagined ones
+        for i, picture in enumerate(load_prior().sample(range(3)).clamp(0, 1)):
+            save_png(tmp_path / f"{i}.png", (picture * 255).round() / 255)
+            archive.write(tmp_path / f"{i}.png", f"{i}.png")
+    monkeypatch.setenv("PREIMAGE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from preimage.errors import OutputError
 from preimage.image import to_uint8
 from preimage.measure.charts import COLOURS, Axis, Bar, curve_chart, interval_chart, mark, swatch
+from preimage.measure.markup import numeral
 from preimage.measure.page import to_html, write_report
 from preimage.measure.report import Column, Curve, Estimate, GroupRow, MethodReport, Published, Report, Shown
 from preimage.sheet import heatmap
@@ -179,6 +180,18 @@ def test_the_best_of_a_row_is_strong() -> None:
     text = to_html(report)
     table = text[text.index('<table class="results">') : text.index("</table>")]
     assert re.findall(r"<strong>(.*?)</strong>", table) == ["∞"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-", "–"),
+        ("-1.5 [-inf, 2.0]", "−1.5 [−∞, 2.0]"),
+        ("+4.1e-05 [1.2e-06, 3.40e12]", "+4.1×10<sup>−5</sup> [1.2×10<sup>−6</sup>, 3.40×10<sup>12</sup>]"),
+    ],
+)
+def test_numbers_are_set_for_the_eye(text: str, shown: str) -> None:
+    assert numeral(text) == shown
 
 
 def test_gaps_whose_interval_excludes_zero_are_strong_and_their_plots_unfolded() -> None:

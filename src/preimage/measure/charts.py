@@ -245,7 +245,7 @@ def interval_chart(bars: Sequence[Bar], unit: str, lower_is_better: bool | None,
     parts, y = [], 10.0
     bottom = y + sum(12 * depth[name] + 9 for name in names)
     ticks = axis.ticks(4)
-    parts += [_line(axis(t), y - 4, axis(t), bottom, "zero" if abs(t) < 1e-12 else "grid") for t in ticks]
+    parts += [_line(axis(t), y - 4, axis(t), bottom, "zero" if t == 0 else "grid") for t in ticks]
     for name in names:
         parts.append(_text(left - 8, y + 6 * depth[name] + 4, _short(name, 18), "end", "label"))
         for bar in (b for b in bars if b.line == name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -22,10 +23,9 @@ def safe(text: str) -> str:
 
 
 def numeral(text: str) -> str:
-    """A number for the eye: a true minus, powers of ten, infinity."""
+    """Numbers for the eye: a true minus, powers of ten, infinity; a dash for what is not defined."""
     text = text.replace("inf", "∞").replace("-", "−") if text != "-" else "–"
-    mantissa, e, power = text.partition("e")
-    return f"{mantissa}×10<sup>{power.replace('−0', '−')}</sup>" if e else text
+    return re.sub(r"(?<=\d)e(−?)0*(\d+)", r"×10<sup>\1\2</sup>", text)
 
 
 def bullets(items: Sequence[str]) -> str:
