@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -283,10 +284,10 @@ def bench(options: Namespace) -> int:
 
 
 def _report(report: Any, output: str) -> int:
-    from preimage.measure.page import write_report
-    from preimage.measure.writers import to_text
+    from preimage.measure.render.page import write_report
+    from preimage.measure.render.writers import to_text
 
-    print(to_text(report))
+    print(to_text(report, width=shutil.get_terminal_size((160, 24)).columns))
     for path in write_report(report, output).values():
         print(path)
     return _failures([problem for method in report.methods for problem in method.problems])

@@ -101,7 +101,7 @@ def test_settings_that_cannot_work(data, prior, tmp_path):
 
 
 def test_the_report_is_plain_data(data, prior, tmp_path):
-    from preimage.measure.writers import to_json
+    from preimage.measure.render.writers import to_json
 
     report = bench(
         ["bicubic"], data, tmp_path / "b", scale=4.0, seeds="0", count=2, prior=prior, metrics=["psnr-y"], flops=False

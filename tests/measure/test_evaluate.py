@@ -184,6 +184,6 @@ def test_one_report_by_paths(folders, tmp_path):
     report = evaluate(results, truth, metrics=["psnr-y"], name="mine", command="preimage evaluate out")
     assert report.methods[0].name == "mine"
     assert report.command == "preimage evaluate out"
-    assert list(report.columns)[0] == "psnr-y"
+    assert next(iter(report.columns)) == "psnr-y"
     assert "6 inputs, 3 candidates" in report.about["results"]
     assert any("bootstrap" in note for note in report.notes)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from preimage.measure.render.tables import audit_rows, audit_summary, describe, number, places, reading_notes, rows
+from preimage.measure.render.writers import to_json, to_markdown, to_text
 from preimage.measure.report import Column, Curve, Estimate, GroupRow, MethodReport, Published, Report, Shown
-from preimage.measure.tables import audit_rows, audit_summary, describe, number, places, reading_notes, rows
-from preimage.measure.writers import to_json, to_markdown, to_text
 
 METRICS = {
     "psnr": Column("psnr", False, "dB", "pixels against the truth", "definition"),

@@ -1,4 +1,4 @@
-"""What was measured, as plain data: one report, its methods. `writers` and `page` turn it into files."""
+"""What was measured, as plain data: one report, its methods. `render` turns it into files."""
 
 from __future__ import annotations
 

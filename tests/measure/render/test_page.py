@@ -18,9 +18,9 @@ from torch import Tensor
 
 from preimage.errors import OutputError
 from preimage.image import to_uint8
-from preimage.measure.charts import COLOURS, Axis, Bar, curve_chart, interval_chart, mark, swatch
-from preimage.measure.markup import numeral
-from preimage.measure.page import to_html, write_report
+from preimage.measure.render.charts import COLOURS, Axis, Bar, curve_chart, interval_chart, mark, swatch
+from preimage.measure.render.markup import numeral
+from preimage.measure.render.page import to_html, write_report
 from preimage.measure.report import Column, Curve, Estimate, GroupRow, MethodReport, Published, Report, Shown
 from preimage.sheet import heatmap
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from preimage.errors import InputError
 from preimage.image import to_pillow
+from preimage.measure.render.tables import number
 from preimage.measure.report import Published
-from preimage.measure.tables import number
 from preimage.sheet import heatmap
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from preimage.measure.charts import Bar, curve_chart, interval_chart, swatch
-from preimage.measure.markup import html_table, numeral, safe
+from preimage.measure.render.charts import Bar, curve_chart, interval_chart, swatch
+from preimage.measure.render.markup import html_table, numeral, safe
+from preimage.measure.render.tables import AuditRow, audit_rows, audit_summary, number, places
 from preimage.measure.report import Curve, Report
-from preimage.measure.tables import AuditRow, audit_rows, audit_summary, number, places
 
 
 def _legend(report: Report) -> str:

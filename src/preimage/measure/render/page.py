@@ -10,10 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from preimage.files import write_text_atomic
-from preimage.measure.diagrams import calibration, coverage, groups
-from preimage.measure.markup import bullets, definitions, figures, html_table, numeral, picture_cell, safe
-from preimage.measure.report import Report, Shown
-from preimage.measure.tables import (
+from preimage.measure.render.diagrams import calibration, coverage, groups
+from preimage.measure.render.markup import bullets, definitions, figures, html_table, numeral, picture_cell, safe
+from preimage.measure.render.tables import (
     IMAGINED,
     Row,
     better,
@@ -28,7 +27,8 @@ from preimage.measure.tables import (
     rows,
     usual_count,
 )
-from preimage.measure.writers import to_json, to_markdown
+from preimage.measure.render.writers import to_json, to_markdown
+from preimage.measure.report import Report, Shown
 
 _CANDIDATES = 10  # of one input on the page
 

@@ -10,8 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from preimage.measure.report import MethodReport, Report
-from preimage.measure.tables import (
+from preimage.measure.render.tables import (
     IMAGINED,
     AuditRow,
     Cell,
@@ -27,6 +26,7 @@ from preimage.measure.tables import (
     reading_notes,
     rows,
 )
+from preimage.measure.report import MethodReport, Report
 
 # -------------------------------------------------------------------------------------------------------------- JSON
 

@@ -1,0 +1,1 @@
+"""A report as a table for the terminal, as JSON, as Markdown, and as one page of HTML."""
