@@ -229,6 +229,7 @@ def _measure_options(p: ArgumentParser) -> None:
         "--metrics", type=list[str] | None, default=None, help="such as [psnr-rgb,lpips-alex,fid]; default: all at hand"
     )
     p.add_argument("--weights", default=None, help="folder of feature networks; default $PREIMAGE_WEIGHTS or the cache")
+    p.add_argument("--download", action="store_true", help="fetch networks that the hub has, such as VGG-16")
     p.add_argument("--niqe-model", default=None, help="one more NIQE model (.npz), fitted on other pictures")
 
 

@@ -49,6 +49,7 @@ def bench(
     metrics: Sequence[str] | None = None,
     weights: str | Path | None = None,
     niqe_model: str | Path | None = None,
+    download: bool = False,
     device: str = "auto",
     precision: str = "auto",
     batch: int = 8,
@@ -70,7 +71,7 @@ def bench(
         shuffle: seed of that shuffle.
         prior: as for `preimage.load`.
         operator: the downscaling.
-        metrics, weights, niqe_model: see `preimage.measure.suite.build_suite`.
+        metrics, weights, niqe_model, download: see `preimage.measure.suite.build_suite`.
         device, precision, batch: as for `preimage.upsample`.
         flops: count the operations of one candidate, by one more run of it.
         command: what the user typed, for the report.
@@ -78,7 +79,7 @@ def bench(
     Raises:
         PreimageError: settings that cannot work, a folder that holds another benchmark.
     """
-    suite = build_suite(metrics, weights, niqe_model)
+    suite = build_suite(metrics, weights, niqe_model, download)
     folder, wanted = Path(output), parse_seeds(seeds)
     specs = [_parse(text) for text in methods]
     if not specs:

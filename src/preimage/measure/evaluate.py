@@ -96,6 +96,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     weights: str | Path | None = None,
     niqe_model: str | Path | None = None,
+    download: bool = False,
     command: str = "",
 ) -> Report:
     """`evaluate_folder` as a report, with everything named by path: what `preimage evaluate` prints.
@@ -103,13 +104,13 @@ def evaluate(
     Args:
         results, lr, scale, real, name: see `evaluate_folder`; folders or zip archives.
         reference: folder or zip archive of the true pictures.
-        metrics, weights, niqe_model: see `preimage.measure.suite.build_suite`.
+        metrics, weights, niqe_model, download: see `preimage.measure.suite.build_suite`.
         command: what the user typed, for the report.
 
     Raises:
         PreimageError: nothing to judge, unknown metrics, missing files.
     """
-    suite = build_suite(metrics, weights, niqe_model)
+    suite = build_suite(metrics, weights, niqe_model, download)
     with ExitStack() as stack:
         truth, small, others = (
             stack.enter_context(Collection(path)) if path is not None else None for path in (reference, lr, real)
