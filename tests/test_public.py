@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import preimage
+from preimage.cli import main
 
 NAMES = [
     "Candidates", "LinearOperator", "PreimageError", "__version__", "list_methods", "list_weights", "load", "load_prior",
@@ -56,3 +57,11 @@ def test_torchvision_is_not_installed():
     assert "torchvision" not in {
         d.metadata["Name"].lower() for d in importlib.metadata.distributions() if d.metadata["Name"]
     }
+
+
+def test_a_command_without_its_extra_says_what_to_install(monkeypatch, capsys, tmp_path):
+    for name in [m for m in sys.modules if m.startswith(("torchmetrics", "preimage.measure"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert 'pip install "preimage[measure]"' in capsys.readouterr().err

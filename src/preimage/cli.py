@@ -15,6 +15,8 @@ from jsonargparse import ArgumentParser, Namespace
 from preimage import __version__
 from preimage.errors import PreimageError
 
+EXTRAS = {"torchmetrics": "measure", "accelerate": "train", "onnxruntime": "faces"}
+"""Packages that only some commands need, and the extra that installs them."""
 INTERRUPTED = "stopped. What was written stays; the same command goes on from here."
 
 
@@ -40,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[config.command][2](config[config.command])
     except PreimageError as error:
         print(f"preimage: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        print(
+            f'preimage: `{command}` needs {package}, which is not installed; run pip install "preimage[{EXTRAS[package]}]".',
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"\npreimage: {INTERRUPTED}", file=sys.stderr)
