@@ -27,8 +27,8 @@ def estimate(e: dict[str, Any] | None, digits: int) -> str:
     if e is None:
         return ""
     low, high = value(e["low"]), value(e["high"])
-    mean = number(value(e["mean"]), digits).replace("inf", "∞")
-    return f"{mean} [{number(low, digits)}, {number(high, digits)}]" if low < high else mean
+    mean, below, above = (number(v, digits, rescue=False).replace("inf", "∞") for v in (value(e["mean"]), low, high))
+    return f"{mean} [{below}, {above}]" if low < high else mean
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
