@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from preimage import weights as module
 from preimage.errors import OutputError, WeightsError
+from preimage.generate.own import MEMBERS
+from preimage.generate.prior import Prior
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.weights import (
     FOLDER,
@@ -266,3 +269,139 @@ def test_what_is_no_prior_is_not_loaded_as_one():
     with pytest.raises(WeightsError, match="kind 'niqe', not a prior"):
         load_prior("niqe-faces64")
     assert "kind: niqe" in describe_weights("niqe-faces64")
+
+
+# ---------------------------------------------------------------------------------------------------------------- own
+
+OWN = """
+import torch
+from torch import nn
+
+class Own(nn.Module):
+    name, resolution, latent_shape, spaces, noise_sizes = "own", 8, (1, 4), ("Z",), (8,)
+
+    def __init__(self, channels=3, height=8):
+        super().__init__()
+        self.channels, self.height = channels, height
+        self.weight = nn.Parameter(torch.ones(4))
+        self.mean_latent = torch.zeros(4)
+        self.gaussian_fit = torch.zeros(4), torch.ones(4)
+
+    def synthesize(self, latents, noise=None):
+        value = (latents[:, 0] * self.weight).sum(1)[:, None, None, None] + noise[0]
+        return value[:, :, : self.height].expand(-1, self.channels, -1, -1)
+
+    def sample(self, seeds, truncation=1.0):
+        return torch.zeros(len(seeds), 3, 8, 8)
+
+class Nested:
+    Inner = Own
+
+class Lacking(nn.Module):
+    name, resolution, latent_shape, spaces, noise_sizes = "own", 8, (1, 4), ("Z",), ()
+    gaussian_fit = torch.zeros(4), torch.ones(4)
+    def synthesize(self, latents, noise=None): ...
+
+class Wants(Own):
+    def __init__(self, path):
+        super().__init__()
+
+class Silent(Own):
+    def synthesize(self, latents, noise=None):
+        return super().synthesize(latents.detach(), noise)
+
+class Raising(Own):
+    def synthesize(self, latents, noise=None):
+        raise RuntimeError("boom")
+
+class Single(Own):
+    def synthesize(self, latents, noise=None):
+        return super().synthesize(latents, noise)[0]
+
+class Infinite(Own):
+    def synthesize(self, latents, noise=None):
+        return super().synthesize(latents, noise) / 0
+
+class Wide(Own): resolution = (8, 6)
+class Smaller(Own): resolution = 4; noise_sizes = (8,)
+class Flat(Own): latent_shape = 4
+class Unfit(Own):
+    def __init__(self):
+        super().__init__()
+        self.gaussian_fit = None
+class Short(Own):
+    def __init__(self):
+        super().__init__()
+        self.gaussian_fit = torch.zeros(4), torch.ones(3)
+
+def grey(): return Own(channels=1)
+def narrow(): return Own(height=6)
+def ready(): return READY
+READY = Own()
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module `own_priors` and two that cannot be imported, in the current folder."""
+    (tmp_path / "own_priors.py").write_text(OWN)
+    (tmp_path / "own_hungry.py").write_text("import no_such_package_at_all")
+    (tmp_path / "own_broken.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])  # what is added to it goes with the test
+    yield tmp_path
+    for name in ("own_priors", "own_hungry", "own_broken"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", ["Own", "Nested.Inner", "ready", "READY"])
+def test_own_prior_is_imported_from_the_current_folder(own, name):
+    assert "own_priors" not in sys.modules
+    loaded = load_prior(f"own_priors:{name}")
+    assert isinstance(loaded, Prior)
+    assert loaded.name == "own"
+    assert not loaded.training
+    assert not loaded.weight.requires_grad
+    assert module.training_record(f"own_priors:{name}") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_priors:Missing", "no attribute 'Missing'.*spelling"),
+        ("own_absent:Own", "no module 'own_absent'.*Run the command in the folder"),
+        ("own_priors.deeper:Own", "no module 'own_priors.deeper'.*Run the command"),
+        ("own_hungry:Own", "no module 'no_such_package_at_all'.*your module imports"),
+        ("own_broken:Own", "importing own_broken failed. ZeroDivisionError"),
+        ("own_priors:NUMBER", "is a int; a prior has to be a torch"),
+        ("own_priors:Wants", r"Wants\(\) failed. TypeError.*'path'.*without arguments"),
+        ("own_priors:Lacking", r"Lacking is no prior yet; it lacks `mean_latent` \(.*\), `sample` \(.*\)\."),
+        ("own_priors:Wide", r"resolution is \(8, 6\).*square.*cropping or padding"),
+        ("own_priors:narrow", "pictures of 8x6 pixels, and a prior's are square. Crop or pad"),
+        ("own_priors:grey", r"1 channel\(s\), and a prior's have 3.*expand\(-1, 3, -1, -1\)"),
+        ("own_priors:Smaller", "side 8, but its resolution says 4"),
+        ("own_priors:Flat", r"latent_shape is 4 .*\(rows, dimensions\)"),
+        ("own_priors:Unfit", "gaussian_fit is a NoneType; it has to be mean and standard deviation"),
+        ("own_priors:Short", r"its standard deviation is \(3,\); it has to be a finite tensor \(4,\)"),
+        ("own_priors:Silent", "lets no gradient through"),
+        ("own_priors:Raising", r"synthesize fails on latents \(2, 1, 4\). RuntimeError: boom"),
+        ("own_priors:Single", r"two latents give \(3, 8, 8\); synthesize has to return \(2, 3, 8, 8\)"),
+        ("own_priors:Infinite", "NaN or infinity"),
+    ],
+)
+def test_own_prior_that_does_not_meet_the_contract(own, name, message):
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_prior(name)
+    assert str(caught.value).startswith(f"{name}: ")
+
+
+def test_a_file_is_a_file_even_with_a_colon_in_its_name(path, own):
+    path.rename(own / "own_priors:Own")
+    assert load_prior("own_priors:Own").name == "tiny"
+    assert "own_priors" not in sys.modules
+
+
+def test_the_members_asked_for_are_those_of_the_contract():
+    contract = {k for k in (*vars(Prior), *Prior.__annotations__) if not k.startswith("_")}
+    assert set(MEMBERS) == contract

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ActionYesNo, ArgumentParser, Namespace
 
 from preimage import __version__
 from preimage.errors import PreimageError
@@ -235,6 +235,32 @@ def models(options: Namespace) -> int:
     return 0
 
 
+def _sample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument(
+        "--prior", type=str | None, default=None, help="name, path, hf-hub:owner/repo or package.module:Class"
+    )
+    p.add_argument("--seeds", default="0-31", help="which pictures, such as 0-7,12")
+    p.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="folder for seed0000.png, … and sheet.png; or NAME.png for the sheet alone",
+    )
+    p.add_argument("--truncation", type=float, default=1.0, help="below 1: nearer to the average face, which 0 is")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--batch", type=int, default=8, help="pictures that are made together")
+    p.add_argument("--sheet", action=ActionYesNo(no_prefix="no-"), default=True, help="draw a contact sheet")
+
+
+def sample(options: Namespace) -> int:
+    """What a prior imagines without any photo."""
+    from preimage.sample import sample_prior
+
+    written = sample_prior(**options.as_dict())
+    print(f"{len(written)} pictures written, the last of them {written[-1]}.")
+    return 0
+
+
 def _measure_options(p: ArgumentParser) -> None:
     p.add_argument(
         "--metrics", type=list[str] | None, default=None, help="such as [psnr-rgb,lpips-alex,fid]; default: all at hand"
@@ -323,6 +349,7 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
     "evaluate": ("Say how good a folder of candidates is.", _evaluate_options, evaluate),
     "bench": ("Run methods side by side and measure them.", _bench_options, bench),
     "train": ("Train a network by its recipe, or continue the run.", _train_options, train),
+    "sample": ("Draw what a prior imagines without any photo.", _sample_options, sample),
     "models": ("List or show the embedded weights, convert published networks.", _models_options, models),
 }
 

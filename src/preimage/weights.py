@@ -1,7 +1,8 @@
 """Weights as data: an entry names a file, its source, licence, hash and measured quality; a file says what it is.
 
 A prior is named by an entry of the table (`list_weights`), by the path of a safetensors file, or by a hub id
-(`hf-hub:owner/repo` or `hf-hub:owner/repo/file.safetensors`). Nothing is ever executed from a file.
+(`hf-hub:owner/repo` or `hf-hub:owner/repo/file.safetensors`). Nothing is ever executed from a file. A prior written as a
+class is named `package.module:Class`, which imports it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from preimage.errors import WeightsError
+from preimage.generate.own import names_own_prior, own_prior
 from preimage.generate.prior import Prior
 
 FOLDER = Path(__file__).parent / "pretrained"
@@ -79,16 +81,19 @@ def load_prior(name: str | Path | None = None, device: str | torch.device = "cpu
     """Load a prior, frozen and in eval mode.
 
     Args:
-        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, or None for the default.
+        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, `package.module:Class` (imported, see
+            `preimage.generate.own`), or None for the default.
         device: where to put it.
 
     Raises:
-        WeightsError: unknown name, missing or damaged file, unknown architecture.
+        WeightsError: unknown name, missing or damaged file, unknown architecture, or a class that is no prior.
     """
     name = str(name) if name is not None else default_prior()
     table = weight_table()
     if name in table and table[name].kind != "prior":
         raise WeightsError(f"{name}: is of the kind {table[name].kind!r}, not a prior; see `preimage models list`.")
+    if _is_own(name, table):
+        return own_prior(name, device)
     path = embedded(name) if name in table else _locate(name, table)
     prior = read_module(path)
     if not isinstance(prior, Prior):
@@ -108,6 +113,10 @@ def embedded(name: str) -> Path:
     return entry.path
 
 
+def _is_own(name: str, table: dict[str, WeightEntry]) -> bool:
+    return name not in table and names_own_prior(name) and not Path(name).is_file()
+
+
 def _locate(name: str, table: dict[str, WeightEntry]) -> Path:
     if name.startswith("hf-hub:"):
         return download(name)
@@ -117,7 +126,7 @@ def _locate(name: str, table: dict[str, WeightEntry]) -> Path:
     known = ", ".join(name for name, entry in table.items() if entry.kind == "prior")
     raise WeightsError(
         f"{name}: neither an embedded prior ({known}) nor a file. Give one of these names, the path of a safetensors file, "
-        "or hf-hub:owner/repo."
+        "hf-hub:owner/repo, or package.module:Class."
     )
 
 
@@ -160,7 +169,23 @@ def _stylegan2(config: dict[str, Any], name: str) -> nn.Module:
     return StyleGAN2(StyleGAN2Config(**config), name)
 
 
-ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {"stylegan2": _stylegan2}
+def _progan(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.generate.progan import ProGAN, ProGANConfig
+
+    return ProGAN(ProGANConfig(**config), name)
+
+
+def _stylegan(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.generate.stylegan import StyleGAN, StyleGANConfig
+
+    return StyleGAN(StyleGANConfig(**config), name)
+
+
+ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
+    "stylegan2": _stylegan2,
+    "stylegan": _stylegan,
+    "progan": _progan,
+}
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -240,6 +265,8 @@ def training_record(name: str | None = None) -> dict[str, Any]:
         WeightsError: neither an entry nor one of our files.
     """
     name, table = name or default_prior(), weight_table()
+    if _is_own(name, table):
+        return {}
     found: dict[str, Any] = read_metadata(table[name].path if name in table else _locate(name, table)).get(
         "trained", {}
     )

@@ -193,8 +193,8 @@ def test_same_seed_same_picture(prior):
     assert float(together.min()) >= 0
     assert float(together.max()) <= 1
     for row, seed in enumerate([3, 7, 1]):
-        assert torch.allclose(prior.sample([seed])[0], together[row], atol=1e-6)
-    assert torch.allclose(prior.sample([1, 3, 7])[[1, 2, 0]], together, atol=1e-6)
+        assert torch.allclose(prior.sample([seed])[0], together[row], atol=1e-5)
+    assert torch.allclose(prior.sample([1, 3, 7])[[1, 2, 0]], together, atol=1e-5)
     assert torch.equal(prior.sample([3, 7, 1]), together)
     assert not torch.allclose(together[0], together[1], atol=0.05)
 

@@ -7,7 +7,18 @@ import math
 import pytest
 import torch
 
-from preimage.train.losses import hinge_d, hinge_g, nonsaturating_d, nonsaturating_g, r1_penalty
+from preimage.train.losses import (
+    between,
+    drift,
+    gradient_penalty,
+    hinge_d,
+    hinge_g,
+    nonsaturating_d,
+    nonsaturating_g,
+    r1_penalty,
+    wasserstein_d,
+    wasserstein_g,
+)
 
 
 def scores(*values: float) -> torch.Tensor:
@@ -31,7 +42,9 @@ def test_nonsaturating():
     assert float(nonsaturating_d([scores(0.0)], [scores(0.0)])) == pytest.approx(2 * math.log(2))
 
 
-@pytest.mark.parametrize("pair", [(hinge_d, hinge_g), (nonsaturating_d, nonsaturating_g)])
+@pytest.mark.parametrize(
+    "pair", [(hinge_d, hinge_g), (nonsaturating_d, nonsaturating_g), (wasserstein_d, wasserstein_g)]
+)
 def test_heads_add_up_whatever_their_size(pair):
     loss_d, loss_g = pair
     torch.manual_seed(0)
@@ -44,7 +57,7 @@ def test_heads_add_up_whatever_their_size(pair):
         loss_d(real, fake[:1])
 
 
-@pytest.mark.parametrize("loss_g", [hinge_g, nonsaturating_g])
+@pytest.mark.parametrize("loss_g", [hinge_g, nonsaturating_g, wasserstein_g])
 def test_generator_wants_higher_scores(loss_g):
     s = torch.randn(5, 1, requires_grad=True)
     loss_g([s]).backward()
@@ -67,3 +80,46 @@ def test_r1_is_a_mean_over_pictures():
     strength = torch.tensor([0.0, 1.0, 2.0, 3.0])
     score = (real.sum(dim=(1, 2, 3)) * strength)[:, None]
     assert float(r1_penalty(real, [score]).detach()) == pytest.approx(4 * (0 + 1 + 4 + 9) / 4)
+
+
+def test_wasserstein():
+    real, fake = [scores(2.0, 0.5, -1.0)], [scores(-3.0, 0.0, 1.5)]
+    assert float(wasserstein_d(real, fake)) == pytest.approx(-0.5 - 0.5)
+    assert float(wasserstein_g(fake)) == pytest.approx(0.5)
+    shifted = [[s + 7 for s in side] for side in (real, fake)]
+    assert float(wasserstein_d(*shifted)) == pytest.approx(-1.0)  # only differences count
+
+
+def test_drift_is_the_mean_square_of_each_head():
+    assert float(drift([scores(2.0, -1.0), scores(3.0)])) == pytest.approx(2.5 + 9)
+
+
+def test_points_between_real_and_imagined():
+    torch.manual_seed(0)
+    real = torch.zeros(64, 3, 2, 2)
+    fake = torch.ones(64, 3, 2, 2, requires_grad=True)
+    at = between(real, fake * 1)
+    assert at.requires_grad
+    assert at.is_leaf
+    share = at.detach()[:, 0, 0, 0]
+    assert torch.equal(at.detach(), share.view(-1, 1, 1, 1).expand_as(at))  # one share per picture
+    assert 0 <= share.min() < 0.1 < 0.9 < share.max() <= 1
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 3.0])
+def test_gradient_penalty_of_a_linear_critic(strength):
+    torch.manual_seed(0)
+    slope = torch.randn(3, 8, 8)
+    slope = (slope / slope.norm() * strength).requires_grad_(True)
+    at = torch.randn(5, 3, 8, 8, requires_grad=True)
+    penalty = gradient_penalty(at, [(at * slope).sum(dim=(1, 2, 3))[:, None]])
+    assert float(penalty.detach()) == pytest.approx((strength - 1) ** 2, abs=1e-4)
+    penalty.backward()
+    norm = slope.detach().norm().clamp_min(1e-6)
+    assert torch.allclose(slope.grad, 2 * (norm - 1) * slope.detach() / norm, atol=1e-3)
+
+
+def test_gradient_penalty_is_a_mean_over_pictures():
+    at = torch.randn(4, 1, 2, 2, requires_grad=True)  # |gradient| is twice the strength: four pixels
+    score = (at.sum(dim=(1, 2, 3)) * torch.tensor([0.0, 0.5, 1.0, 2.0]))[:, None]
+    assert float(gradient_penalty(at, [score]).detach()) == pytest.approx((1 + 0 + 1 + 9) / 4, abs=1e-4)

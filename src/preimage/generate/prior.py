@@ -43,7 +43,7 @@ class Prior(Protocol):
 
     @property
     def gaussian_fit(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each (dimensions,), of W behind the inverse leaky ReLU."""
+        """Mean and standard deviation, each (dimensions,), of W behind the inverse leaky ReLU; without W, of Z itself."""
         ...
 
     def synthesize(self, latents: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:

@@ -137,7 +137,12 @@ class Pulse:
 
         Returns:
             One exact candidate per seed; cheap, a single forward pass.
+
+        Raises:
+            MethodError: candidates of another method, or a prior without noise inputs.
         """
+        if not self.prior.noise_sizes:
+            raise MethodError(f"{self.prior.name}: this prior has no noise inputs to vary; ask for more seeds instead.")
         if "latents" not in candidates.latents:
             raise MethodError("these candidates carry no latents to continue from; only PULSE's own can be varied.")
         began = time.monotonic()

@@ -188,6 +188,11 @@ def start(prior: Prior, seeds: Sequence[int], settings: SearchSettings) -> _Walk
     return walkers
 
 
+def latents_at(prior: Prior, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The latents that points u of the spheres stand for: w, or, where the prior has no W (ProGAN), z on its own sphere."""
+    return sphere_to_w(u, mean, std) if "W" in prior.spaces else u * std + mean
+
+
 def search(
     prior: Prior,
     degrade: Callable[[Tensor], Tensor],
@@ -226,7 +231,7 @@ def search(
     best_score = torch.full((n,), float("inf"), device=lr.device)
 
     for step in range(settings.steps):
-        latents = sphere_to_w(walkers.u, mean, std)
+        latents = latents_at(prior, walkers.u, mean, std)
         if settings.tied:
             latents = latents.expand(-1, rows, -1)
         noise = [*walkers.searched, *walkers.frozen]

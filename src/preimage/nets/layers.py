@@ -47,7 +47,7 @@ def channels_last(module: nn.Module) -> None:
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
-    """Scale each row of x (n, d) to unit mean square."""
+    """Scale each row of x (n, d), or each pixel of x (n, d, h, w), to unit mean square."""
     return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
 
 

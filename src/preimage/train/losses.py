@@ -35,3 +35,35 @@ def r1_penalty(real: Tensor, scores: list[Tensor]) -> Tensor:
     total = torch.stack([s.sum() for s in scores]).sum()
     (gradient,) = torch.autograd.grad(total, real, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+
+
+def wasserstein_d(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Critic's loss of a Wasserstein GAN, summed over heads (Arjovsky et al., 2017): minus the estimated distance."""
+    return torch.stack([f.mean() - r.mean() for r, f in zip(real, fake, strict=True)]).sum()
+
+
+def wasserstein_g(fake: list[Tensor]) -> Tensor:
+    """Generator's loss of a Wasserstein GAN, summed over heads."""
+    return torch.stack([-f.mean() for f in fake]).sum()
+
+
+def drift(real: list[Tensor]) -> Tensor:
+    """Mean square of the real scores, which keeps them from drifting (Karras et al., 2018, appendix A.1), summed over heads."""
+    return torch.stack([r.square().mean() for r in real]).sum()
+
+
+def between(real: Tensor, fake: Tensor) -> Tensor:
+    """One random point per picture on the line from real to imagined (n, c, h, w), detached and requiring grad."""
+    share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    return torch.lerp(real.detach(), fake.detach(), share).requires_grad_(True)
+
+
+def gradient_penalty(at: Tensor, scores: list[Tensor]) -> Tensor:
+    """Mean of (|gradient of the scores| - 1)² at the pictures `at`, which must require grad (Gulrajani et al., 2017, eq. 3).
+
+    The penalty of WGAN-GP is lambda (10) times this, at points `between` real and imagined pictures.
+    """
+    total = torch.stack([s.sum() for s in scores]).sum()
+    (gradient,) = torch.autograd.grad(total, at, create_graph=True)
+    norm = (gradient.float().square().sum(dim=(1, 2, 3)) + 1e-12).sqrt()  # the root of 0 has no slope
+    return (norm - 1).square().mean()

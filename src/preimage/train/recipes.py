@@ -28,7 +28,13 @@ def _stylegan2() -> Trainer:
     return Trainer(stylegan2.Recipe, stylegan2.train, stylegan2.describe)
 
 
-TRAINERS: dict[str, Callable[[], Trainer]] = {"stylegan2": _stylegan2}
+def _progan() -> Trainer:
+    from preimage.train import progan
+
+    return Trainer(progan.Recipe, progan.train, progan.describe)
+
+
+TRAINERS: dict[str, Callable[[], Trainer]] = {"stylegan2": _stylegan2, "progan": _progan}
 
 
 def read_recipe(path: str | Path) -> tuple[Trainer, dict[str, Any]]:

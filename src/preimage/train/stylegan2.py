@@ -195,7 +195,7 @@ class Imagine(nn.Module):
         g, n = self.generator, z.shape[1]
         w, other = g.mapping(z[0]), g.mapping(z[1])
         if self.training:
-            g.mapping.w_avg.lerp_(w.detach().mean(0), 0.002)
+            g.mapping.get_buffer("w_avg").lerp_(w.detach().mean(0), 0.002)
         rows = torch.arange(g.config.rows, device=z.device)
         crossover = torch.randint(1, g.config.rows, (n, 1), device=z.device)
         mixed = (torch.rand(n, 1, device=z.device) < self.style_mixing) & (rows[None] >= crossover)

@@ -1,0 +1,295 @@
+"""Train a ProGAN prior by progressive growing (Karras et al., 2018, section 2 and appendix A.1). One readable script.
+
+One phase per size, 4x4 first: both networks grow by one size, whose layers fade in while the real pictures sharpen with
+them, and then settle. Everything is counted in pictures, so a run goes on in the middle of a fade-in as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from preimage.errors import RecipeError
+from preimage.files import save_png
+from preimage.generate.progan import ProGAN, ProGANConfig
+from preimage.nets.layers import channels_last
+from preimage.nets.progressive import ProgressiveDiscriminator
+from preimage.seeds import normal
+from preimage.sheet import contact_sheet
+from preimage.train import losses
+from preimage.train.data import batches, load_pictures
+from preimage.train.loop import Run, evaluating, every, update_average
+from preimage.weights import save_prior
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run. Lists have one entry per size, 4x4 first; the discriminator mirrors the generator.
+
+    Attributes:
+        out: run folder.
+        data: folders or zip archives of training pictures.
+        generator: shape of the generator.
+        epochs: length of each phase, in showings of every picture of `data`.
+        images: length of each phase in pictures; replaces `epochs` where given.
+        batches: pictures per step, over all processes.
+        fade: share of each phase, but the first, in which the new size fades in.
+        extra: pictures to show at full size after the last phase; a run that continues may have more of them.
+        lr_g, lr_d: Adam's learning rates.
+        betas: Adam's betas.
+        penalty: weight of the gradient penalty (lambda of WGAN-GP).
+        drift: weight of the mean square of the real scores.
+        ema: what the generator's moving average keeps of itself at each step.
+        snapshot: pictures between two grids and saved states; the end of a phase is one too.
+        log: pictures between two lines of stats.jsonl; the end of a phase is one too.
+        seed: of everything random.
+        name: of the exported prior.
+    """
+
+    out: str
+    data: list[str]
+    generator: ProGANConfig = field(default_factory=ProGANConfig)
+    epochs: tuple[float, ...] = (10, 20, 20, 20, 50)
+    images: tuple[int, ...] = ()
+    batches: tuple[int, ...] = (64, 64, 64, 32, 16)
+    fade: float = 0.5
+    extra: int = 0
+    lr_g: float = 1e-3
+    lr_d: float = 1e-3
+    betas: tuple[float, float] = (0.0, 0.99)
+    penalty: float = 10.0
+    drift: float = 1e-3
+    ema: float = 0.999
+    snapshot: int = 100_000
+    log: int = 10_000
+    seed: int = 0
+    name: str = "progan"
+
+    def __post_init__(self) -> None:
+        sizes, key = self.generator.depth, "images" if self.images else "epochs"
+        for found, value in ((key, self.images or self.epochs), ("batches", self.batches)):
+            if len(value) != sizes or not all(v > 0 for v in value):
+                sides = ", ".join(map(str, self.generator.resolutions))
+                raise RecipeError(
+                    f"{found}: {list(value)} must be {sizes} positive numbers, one for each of {sides} px."
+                )
+        if not 0 <= self.fade <= 1 or not 0 <= self.ema < 1 or self.extra < 0:
+            raise RecipeError(
+                f"fade ({self.fade}) must lie in [0, 1], ema ({self.ema}) in [0, 1), extra ({self.extra}) must not be negative."
+            )
+        if self.generator.alpha != 1:
+            raise RecipeError("generator.alpha: leave it out; the run itself fades in.")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one step trains: how many sizes, how far the last of them has faded in, how many pictures."""
+
+    depth: int
+    alpha: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The phases of a run in pictures.
+
+    Attributes:
+        ends: pictures shown at the end of each phase; phases are whole numbers of batches.
+        batches: pictures per step of each phase.
+        fade: share of each phase, but the first, that fades in.
+        extra: pictures after the last phase, in its way.
+    """
+
+    ends: tuple[int, ...]
+    batches: tuple[int, ...]
+    fade: float
+    extra: int = 0
+
+    @property
+    def total(self) -> int:
+        """Pictures shown in all."""
+        return self.ends[-1] + self.extra
+
+    def stage(self, images: int) -> Stage:
+        """The stage of the step that begins after so many pictures; its own pictures count for the fade-in already."""
+        i = next((i for i, end in enumerate(self.ends) if images < end), len(self.ends) - 1)
+        start, batch = self.ends[i - 1] if i else 0, self.batches[i]
+        fading = self.fade * (self.ends[i] - start)
+        alpha = min(1.0, (images + batch - start) / fading) if i and fading else 1.0
+        return Stage(i + 1, alpha, batch)
+
+
+def make_plan(recipe: Recipe, pictures: int) -> Plan:
+    """The phases of a recipe over so many training pictures."""
+    wanted = recipe.images or [epochs * pictures for epochs in recipe.epochs]
+    lengths = [math.ceil(length / batch) * batch for length, batch in zip(wanted, recipe.batches, strict=True)]
+    return Plan(tuple(accumulate(lengths)), tuple(recipe.batches), recipe.fade, recipe.extra)
+
+
+def build_run(recipe: Recipe) -> tuple[ProGAN, ProgressiveDiscriminator, torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Generator, discriminator and their optimisers, as a run starts with them: all sizes are there from the start."""
+    shape = recipe.generator
+    g = ProGAN(shape, recipe.name)
+    d = ProgressiveDiscriminator(shape.resolution, shape.channel_base, shape.channel_max)
+    opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr_g, betas=recipe.betas, eps=1e-8)
+    opt_d = torch.optim.Adam(d.parameters(), lr=recipe.lr_d, betas=recipe.betas, eps=1e-8)
+    return g, d, opt_g, opt_d
+
+
+def shrink(pictures: Tensor, side: int, alpha: float) -> Tensor:
+    """Real pictures as a stage sees them: box-filtered to `side`, their finest detail weighted by alpha."""
+    x = F.avg_pool2d(pictures, pictures.shape[-1] // side)
+    if alpha == 1:
+        return x
+    return torch.lerp(F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="nearest"), x, alpha)
+
+
+def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
+    """Train, or go on training, and export the averaged generator at the size that it has reached.
+
+    Args:
+        recipe: settings.
+        resume: "auto" continues the run in `recipe.out`; "never" insists on a new one.
+        stop_after: seconds after which to save and return early; the same call continues.
+
+    Returns:
+        The exported prior, `<out>/prior.safetensors` (half precision).
+    """
+    accelerator = Accelerator()
+    processes, device = accelerator.num_processes, accelerator.device
+    if any(batch % processes for batch in recipe.batches):
+        raise RecipeError(f"batches ({list(recipe.batches)}) must be multiples of the {processes} processes.")
+    pictures = load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process)
+    plan = make_plan(recipe, len(pictures))
+
+    set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own latents
+    g, d, opt_g, opt_d = build_run(recipe)
+    set_seed(recipe.seed + 1, device_specific=True)  # other numbers than those that became weights
+    channels_last(g)
+    channels_last(d)
+    average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
+    # not wrapped for distribution: which layers take part changes with the depth, and `share` says it all
+    g = accelerator.prepare_model(g, evaluation_mode=True).train()
+    d = accelerator.prepare_model(d, evaluation_mode=True).train()
+    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
+    accelerator.register_for_checkpointing(average)
+
+    run = Run(Path(recipe.out), accelerator)
+    settings = asdict(recipe) | {"phases": plan.ends}  # epochs of other data would be other phases
+    run.begin(settings, resume, may_change=("extra", "snapshot", "log", "data", "out"))
+    z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
+    started = run.progress.seconds
+    path = run.folder / "prior.safetensors"
+    stream: Iterator[Tensor] = iter(())
+    streaming = 0  # pictures per batch of the stream
+
+    while run.progress.images < plan.total:
+        stage = plan.stage(run.progress.images)
+        side, alpha, size = recipe.generator.resolutions[stage.depth - 1], stage.alpha, stage.batch // processes
+        if size != streaming:
+            rank = accelerator.process_index
+            stream = batches(pictures, size, recipe.seed, run.progress.images, rank, processes)
+            streaming = size
+
+        (real,) = d.project(shrink(next(stream).to(device, non_blocking=True), side, alpha))
+        z = torch.randn(size, recipe.generator.z_dim, device=device)
+        (imagined,) = d.project(g(z, stage.depth, alpha))
+        scores_real, scores_fake = d([real], alpha), d([imagined.detach()], alpha)
+        at = losses.between(real, imagined)
+        penalty = losses.gradient_penalty(at, d([at], alpha))
+        distance = -losses.wasserstein_d(scores_real, scores_fake)
+        value_d = recipe.penalty * penalty + recipe.drift * losses.drift(scores_real) - distance
+        opt_d.zero_grad(set_to_none=True)
+        accelerator.backward(value_d)
+        share(accelerator, d)
+        opt_d.step()
+
+        d.requires_grad_(False)
+        value_g = losses.wasserstein_g(d([imagined], alpha))
+        opt_g.zero_grad(set_to_none=True)
+        accelerator.backward(value_g)
+        share(accelerator, g)
+        opt_g.step()
+        d.requires_grad_(True)
+
+        before = run.progress.images
+        run.progress.images += stage.batch
+        update_average(average, g, recipe.ema)
+        run.add(
+            side=side,
+            alpha=alpha,
+            loss_d=value_d.detach(),
+            loss_g=value_g.detach(),
+            distance=distance.detach(),
+            penalty=penalty.detach(),
+            score_real=scores_real[0].detach().mean(),
+        )
+        stop, grown = False, run.progress.images in plan.ends or run.progress.images >= plan.total
+        if grown or every(recipe.log, before, run.progress.images):
+            line = run.log()
+            accelerator.print(" ".join(f"{k} {v}" for k, v in line.items()), flush=True)
+            stop = stop_after is not None and run.progress.seconds - started > stop_after
+            if not all(v == v for v in line.values()):
+                raise RecipeError(
+                    f"{recipe.out}: losses are NaN at {run.progress.images} pictures; lower the learning rates."
+                )
+        if stop or grown or every(recipe.snapshot, before, run.progress.images):
+            with evaluating(average):
+                grid = average(z_grid, stage.depth, alpha).clamp(0, 1).cpu()
+            if accelerator.is_main_process:
+                rows = [list(grid[i : i + 8]) for i in range(0, 32, 8)]
+                save_png(run.folder / "grids" / f"{run.progress.images:09d}.png", contact_sheet(rows, cell=128))
+            run.save()
+            path = export(average, recipe, run, stage)
+        if stop:
+            break
+    return path
+
+
+def share(accelerator: Accelerator, module: nn.Module) -> None:
+    """Average the gradients of a module over the processes."""
+    if accelerator.num_processes > 1:
+        for p in module.parameters():
+            if p.grad is not None:
+                p.grad = accelerator.reduce(p.grad, "mean")
+
+
+def export(average: ProGAN, recipe: Recipe, run: Run, stage: Stage) -> Path:
+    """Write the averaged generator, as far as it has grown, as a self-describing half-precision file."""
+    path = run.folder / "prior.safetensors"
+    if run.accelerator.is_main_process:
+        names = [Path(s).name for s in recipe.data]
+        trained: dict[str, Any] = {
+            "images_seen": run.progress.images,
+            "recipe": asdict(replace(recipe, out="", data=names)),
+            "data": names,
+        }
+        save_prior(path, average.at(stage.depth, stage.alpha), trained)
+    run.accelerator.wait_for_everyone()
+    return path
+
+
+def describe(recipe: Recipe) -> str:
+    """Sizes of the networks that the recipe would train, without needing its data."""
+    with torch.device("meta"):
+        g, d, *_ = build_run(recipe)
+    lines = []
+    for depth, side in enumerate(recipe.generator.resolutions, 1):
+        length = f"{recipe.images[depth - 1]:,} pictures" if recipe.images else f"{recipe.epochs[depth - 1]:g} epochs"
+        with torch.device("meta"):
+            small = g.at(depth)
+        count = sum(p.numel() for p in small.parameters())
+        lines.append(f"{side} px: {length}, batch {recipe.batches[depth - 1]}, generator {count:,} parameters")
+    return "\n".join([*lines, f"discriminator: {sum(p.numel() for p in d.parameters()):,} parameters"])

@@ -1,0 +1,161 @@
+"""StyleGAN in lernapparat's layout: random networks written so come back as the same pictures; what does not fit is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from preimage.errors import WeightsError
+from preimage.generate.layouts_stylegan import LAYOUTS
+from preimage.generate.stylegan import StyleGAN, StyleGANConfig
+
+(LAYOUT,) = LAYOUTS
+CONFIG = StyleGANConfig(resolution=16, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)
+NARROW = StyleGANConfig(resolution=8, channel_base=64, channel_max=8, z_dim=6, w_dim=6, mapping_layers=1)
+
+
+@pytest.fixture(autouse=True)
+def short_fit(monkeypatch):
+    """The mean latent is estimated from as many latents as ever, the Gaussian fit from fewer."""
+    whole = StyleGAN.refit
+    monkeypatch.setattr(StyleGAN, "refit", lambda self, samples=2_000: whole(self, samples))
+
+
+def random_prior(config: StyleGANConfig) -> StyleGAN:
+    torch.manual_seed(0)
+    prior = StyleGAN(config, "random").requires_grad_(False)
+    for name, p in prior.named_parameters():
+        if name.endswith(("noise_strength", "bias", "const")):
+            torch.nn.init.normal_(p, 0.0, 0.3 if name.startswith("synthesis") else 3.0)
+    prior.refit()
+    return prior
+
+
+def write(prior: StyleGAN, noise: str = "noise.weight") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The two halves as the published files hold them: mapping and synthesis."""
+    state = prior.state_dict()
+    mapping = {k.replace("mapping.fc", "dense"): v for k, v in state.items() if k.startswith("mapping.fc")}
+    synthesis = {"blocks.4x4.const": state["synthesis.b4.const"][None]}
+    for side in prior.config.resolutions:
+        for k, conv in enumerate(("conv0_up", "conv1") if side > 4 else ("", "conv")):
+            ours, theirs = f"synthesis.b{side}.layer{k}", f"blocks.{side}x{side}"
+            synthesis[f"{theirs}.{conv}.bias" if conv else f"{theirs}.bias"] = state[f"{ours}.bias"]
+            if conv:
+                synthesis[f"{theirs}.{conv}.weight"] = state[f"{ours}.weight"]
+            if conv == "conv0_up":
+                synthesis[f"{theirs}.{conv}.intermediate.kernel"] = (
+                    torch.tensor([[[[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]]]) / 16
+                )
+            synthesis[f"{theirs}.epi{k + 1}.{noise}"] = state[f"{ours}.noise_strength"]
+            for part in ("weight", "bias"):
+                synthesis[f"{theirs}.epi{k + 1}.style_mod.lin.{part}"] = state[f"{ours}.affine.{part}"]
+    synthesis |= {f"torgb.{part}": state[f"synthesis.torgb.{part}"] for part in ("weight", "bias")}
+    return mapping, synthesis
+
+
+def joined(**halves: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{k}": v for name, half in halves.items() for k, v in half.items()}
+
+
+def one_file(mapping: dict[str, Tensor], synthesis: dict[str, Tensor]) -> dict[str, Tensor]:
+    return joined(g_mapping=mapping, g_synthesis=synthesis)
+
+
+def two_halves(mapping: dict[str, Tensor], synthesis: dict[str, Tensor]) -> dict[str, Tensor]:
+    return joined(mapping=mapping, synthesis=synthesis)
+
+
+def merged(mapping: dict[str, Tensor], synthesis: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**mapping, **synthesis}
+
+
+@pytest.mark.parametrize(
+    ("config", "form", "noise"),
+    [
+        (CONFIG, one_file, "top_epi.noise.weight"),  # lernapparat
+        (CONFIG, two_halves, "noise.weight"),  # PULSE
+        (NARROW, merged, "noise.weight"),
+    ],
+    ids=["lernapparat", "PULSE", "merged"],
+)
+def test_round_trip(config: StyleGANConfig, form: Callable, noise: str):
+    prior = random_prior(config)
+    state = form(*write(prior, noise))
+    assert LAYOUT.matches(state)
+    ported = LAYOUT.port(state)
+    assert ported.architecture == "stylegan"
+    assert "estimated" in ported.notes[0]
+    again = StyleGAN(StyleGANConfig(**ported.config), "again").requires_grad_(False)
+    again.load_state_dict(ported.state)
+    assert again.config.rows == config.rows
+    assert {s: again.config.channels(s) for s in config.resolutions} == {
+        s: config.channels(s) for s in config.resolutions
+    }
+    assert torch.allclose(again.sample([0, 1]), prior.sample([0, 1]), atol=1e-4)  # from z, with noise
+    assert torch.allclose(again.sample([0, 1], 0.5), prior.sample([0, 1], 0.5), atol=1e-4)  # so w_avg is the same
+    ws = torch.randn(2, *prior.latent_shape)
+    assert torch.allclose(again.synthesize(ws), prior.synthesize(ws), atol=1e-4)  # from W+
+    assert torch.allclose(again.gaussian_fit[1], prior.gaussian_fit[1])
+
+
+def test_half_precision_is_taken_too():
+    prior = random_prior(NARROW)
+    ported = LAYOUT.port({k: v.half() for k, v in one_file(*write(prior)).items()})
+    assert all(v.dtype == torch.float32 for v in ported.state.values())
+
+
+def test_what_is_laid_out_otherwise_does_not_match():
+    ours = random_prior(NARROW).state_dict()
+    assert not LAYOUT.matches(ours)
+    assert not LAYOUT.matches({})
+    assert not LAYOUT.matches({"g_ema.style.1.weight": torch.zeros(1), "g_ema.conv1.conv.weight": torch.zeros(1)})
+    assert not LAYOUT.matches({"dense0.weight": torch.zeros(1), "classifier.weight": torch.zeros(1)})
+
+
+def test_one_half_alone_says_what_to_do():
+    mapping, synthesis = write(random_prior(NARROW))
+    for half, message in ((mapping, "only the mapping half"), (synthesis, "only the synthesis half")):
+        assert LAYOUT.matches(half)
+        with pytest.raises(WeightsError, match=rf"{message}.*mapping\.pt and synthesis\.pt"):
+            LAYOUT.port(half)
+
+
+def changed(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
+    state = one_file(*write(random_prior(CONFIG)))
+    change(state)
+    return state
+
+
+S = "g_synthesis."
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop(f"{S}blocks.8x8.conv1.weight"), r"(?s)do not fit together.*b8\.layer1\.weight.*incomplete"),
+        (lambda s: s.pop(f"{S}torgb.weight"), "do not fit together"),
+        (lambda s: s.pop("g_mapping.dense1.bias"), r"(?s)do not fit together.*fc1\.bias"),
+        (lambda s: s.pop("g_mapping.dense2.weight"), r"do not fit together"),
+        (lambda s: s.update({f"{S}blocks.8x8.extra": torch.zeros(1)}), r"holds blocks\.8x8\.extra, which no"),
+        (lambda s: s.update({f"{S}torgb.weight": torch.zeros(1, 8, 1, 1)}), "1 channels; a prior needs 3"),
+        (
+            lambda s: s.update({"b.blocks.4x4.const": torch.zeros(1)}),
+            r"several StyleGAN networks \(g_synthesis\., b\.\)",
+        ),
+        (
+            lambda s: s.update({f"{S}blocks.8x8.conv0_up.intermediate.kernel": torch.ones(1, 1, 4, 4)}),
+            "another filter",
+        ),
+        (lambda s: [s.pop(k) for k in list(s) if "8x8" in k], r"sides \[4, 16\].*without a gap"),
+        (
+            lambda s: s.update({f"{S}blocks.8x8.epi2.style_mod.lin.bias": torch.zeros(10)}),
+            r"widths \[12, 5, 8\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(change, message):
+    with pytest.raises(WeightsError, match=message):
+        LAYOUT.port(changed(change))
