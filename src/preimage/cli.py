@@ -206,16 +206,21 @@ def _models_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
         "action",
         choices=["list", "show", "convert"],
-        help="list the embedded weights, show one file or entry, or convert a published network that measures",
+        help="list the embedded weights, show one file or entry, or convert a published network",
     )
-    p.add_argument("name", nargs="?", default="", help="show: a name or safetensors file; convert: a .pth file")
+    p.add_argument(
+        "file", nargs="?", default="", help="show: a name or safetensors file; convert: a .pkl, .pt or .pth file"
+    )
     p.add_argument(
         "-o",
         "--output",
         type=str | None,
         default=None,
-        help="convert: the safetensors file; default: where it is looked for",
+        help="convert: the safetensors file; default: for a network that measures, where it is looked for; for a prior, "
+        "beside the file",
     )
+    p.add_argument("--licence", type=str | None, default=None, help="convert: of a prior's weights, as you confirm it")
+    p.add_argument("--name", type=str | None, default=None, help="convert: of a prior, for provenance")
 
 
 def models(options: Namespace) -> int:
@@ -223,16 +228,28 @@ def models(options: Namespace) -> int:
     from preimage.weights import describe_weights, weight_table
 
     if options.action == "show":
-        print(describe_weights(options.name))
+        print(describe_weights(options.file))
         return 0
     if options.action == "convert":
-        from preimage.measure.convert import convert
-
-        print(convert(options.name, options.output))
+        print(_convert(options))
         return 0
     for entry in weight_table().values():
         print(f"{entry.name:14} {entry.kind:6} {entry.licence:13} {entry.description}")
     return 0
+
+
+def _convert(options: Namespace) -> str:
+    from preimage.generate.convert import UNCONFIRMED, convert_prior
+    from preimage.measure.convert import convert, measures
+    from preimage.pickles import read_checkpoint
+    from preimage.weights import describe_weights
+
+    checkpoint = read_checkpoint(options.file)
+    if measures(checkpoint):
+        return str(convert(checkpoint.path, options.output, checkpoint))
+    out = options.output or checkpoint.path.with_suffix(".safetensors")
+    licence = options.licence or UNCONFIRMED
+    return describe_weights(str(convert_prior(checkpoint.path, out, options.name, licence, checkpoint)))
 
 
 def _sample_options(p: ArgumentParser, argv: Sequence[str]) -> None:

@@ -12,18 +12,19 @@ too, and its values carry a star. Classifiers are left behind, where the network
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from preimage.errors import WeightsError
 from preimage.files import write_bytes_atomic
 from preimage.measure.networks import FORMAT, NETWORKS, NetworkEntry, identify, weights_folder
+from preimage.pickles import Checkpoint, read_checkpoint
 from preimage.weights import sha256
+
+_INCEPTION = "Mixed_7c.branch_pool.conv.weight"
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ class Converted:
         return f"{self.path}: {self.entry.name}, {says}. Licence: {self.entry.licence}."
 
 
-def convert(path: str | Path, out: str | Path | None = None) -> Converted:
+def convert(path: str | Path, out: str | Path | None = None, checkpoint: Checkpoint | None = None) -> Converted:
     """Turn a published PyTorch file of a feature network into safetensors.
 
     Args:
         path: the .pth file.
         out: the safetensors file, or a folder; None for the file that `load_network` looks for. Replaced at once or not at
             all.
+        checkpoint: what `read_checkpoint` gave, where the file is already read.
 
     Raises:
         WeightsError: no such file, no PyTorch file of plain tensors, or of no network that is known here.
@@ -66,8 +68,8 @@ def convert(path: str | Path, out: str | Path | None = None) -> Converted:
     path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsError(f"{path}: no such file. Name a downloaded PyTorch file, such as alexnet-owt-7be5be79.pth.")
-    state = _read(path)
-    entry = identify({key: tuple(value.shape) for key, value in state.items()})
+    state = _flat(checkpoint or _read(path))
+    entry = _entry(state)
     if entry is None:
         raise WeightsError(f"{path}: {_what_else(state)}")
     digest = sha256(path)
@@ -89,29 +91,38 @@ def convert(path: str | Path, out: str | Path | None = None) -> Converted:
     return Converted(target, entry, official)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a flat PyTorch file."""
+def measures(checkpoint: Checkpoint) -> bool:
+    """Whether a file is for `convert`: a network that measures, or one that is easily taken for it."""
+    return checkpoint.flat and (_INCEPTION in checkpoint.tensors or _entry(checkpoint.tensors) is not None)
+
+
+def _entry(state: Mapping[str, Tensor]) -> NetworkEntry | None:
+    return identify({key: tuple(value.shape) for key, value in state.items()})
+
+
+def _read(path: Path) -> Checkpoint:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile pickle can raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return read_checkpoint(path)
+    except WeightsError as error:
         raise WeightsError(
-            f"{path}: not a PyTorch file of plain tensors, or a damaged one ({reason}). Nothing in it was executed. "
-            f"Published networks that can be converted: {_known()}."
+            f"{path}: not a PyTorch file of plain tensors, or a damaged one ({str(error).removeprefix(f'{path}: ')}) Nothing in "
+            f"it was executed. Published networks that can be converted: {_known()}."
         ) from None
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+
+
+def _flat(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a file that is one flat list of them."""
+    if not checkpoint.flat:
         raise WeightsError(
-            f"{path}: holds a {type(state).__name__} that is no flat list of named tensors, such as published networks are. "
-            f"These can be converted: {_known()}."
+            f"{checkpoint.path}: is no flat list of named tensors, such as published networks are ({checkpoint.kind} with "
+            f"{len(checkpoint.tensors)} tensors). These can be converted: {_known()}."
         )
-    return {str(key): value for key, value in state.items()}
+    return checkpoint.tensors
 
 
 def _what_else(state: dict[str, Tensor]) -> str:
     """What a file is that is none of ours, as far as its names tell."""
-    if "Mixed_7c.branch_pool.conv.weight" in state:
+    if _INCEPTION in state:
         inception = NETWORKS["inception"]
         return (
             "an Inception v3, but not the one of FID, whose classifier has 1,008 classes and no auxiliary one. "
