@@ -383,6 +383,7 @@ def keys(*names: str) -> State:
         (("down_blocks.0.resnets.0.conv1.weight", "mid_block.attentions.0.to_q.weight"), "diffusion model"),
         (("state_dict.encoder.input_layer.0.weight", "latent_avg"), "an encoder without its generator"),
         (("input_layer.0.weight", "body.0.res_layer.0.weight"), "an encoder without its generator"),
+        (("encoder.conv_in.weight", "decoder.conv_in.weight", "post_quant_conv.weight"), "an autoencoder"),
         (("convs.0.0.weight", "final_linear.0.weight"), "a discriminator"),
         (("b1024.fromrgb.weight", "b4.out.weight"), "a discriminator"),
         (("conv1.weight", "layer1.0.conv1.weight", "fc.weight"), "a classifier"),

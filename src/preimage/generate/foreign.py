@@ -44,6 +44,10 @@ _KINDS: tuple[tuple[str, str], ...] = (
         r"(^|\.)(b\d+\.fromrgb|b4\.out|b4\.mbstd|final_linear\.0|FromRGB(_lod\d+)?)\.|(^|\.)4x4\.Dense1\.",
         "a discriminator, which judges pictures and makes none. The generator is in the same training's file, often as g_ema or G_ema",
     ),
+    (
+        r"(^|\.)(post_)?quant_conv\.|(^|\.)decoder\.(conv_in|up|up_blocks|mid|mid_block)\.",
+        "an autoencoder. A decoder of your own can be searched as --prior package.module:Class",
+    ),
     (r"^(state_dict\.|model\.)?encoder\.|(^|\.)(input_layer|output_layer|styles)\.\d+\.|(^|\.)body\.\d+\.res_layer\.", _ENCODER),
     (r"(^|\.)(patch_embed|cls_token|visual\.transformer)\b", "a vision transformer, which describes pictures and makes none. Bring a generator"),
     (
