@@ -201,17 +201,17 @@ def test_plain_convolutions(z, version):
     assert torch.allclose(built(found)(z) * 2 - 1, plain, atol=1e-4)
 
 
-def test_sizes_that_were_never_trained_are_left_out(z):
+@pytest.mark.parametrize("trained", [1, 3])
+def test_sizes_that_were_never_trained_are_left_out(z, trained):
     net = write(2019, 16, WIDTHS)
-    for key in net:
-        if key.startswith(("layers.2.", "layers.3.", "rgb_converters.3.", "rgb_converters.4.")) and key.endswith(
-            "bias"
-        ):
-            net[key] = torch.zeros_like(net[key])
+    for i in range(trained, len(WIDTHS)):
+        for name in (f"layers.{i - 1}.conv_1", f"layers.{i - 1}.conv_2", f"rgb_converters.{i}"):
+            net[f"{name}.bias"] = torch.zeros_like(net[f"{name}.bias"])
     found = ported(net)
-    assert found.notes == ("sizes above 16 px were never trained; they are left out.",)
-    assert built(found).resolution == 16
-    assert torch.allclose(built(found)(z) * 2 - 1, draw(net, 2019, z, 3), atol=1e-4)
+    side = 4 << (trained - 1)
+    assert found.notes == (f"sizes above {side} px were never trained; they are left out.",)
+    assert built(found).resolution == side
+    assert torch.allclose(built(found)(z) * 2 - 1, draw(net, 2019, z, trained), atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
@@ -238,6 +238,8 @@ def test_what_does_not_fit_is_named(version):
             layout.port({k: v for k, v in net.items() if k != key})
     with pytest.raises(WeightsError, match="are not those of a convolution"):
         layout.port({**net, "layers.1.conv_2.bias": torch.ones(5)})
+    with pytest.raises(WeightsError, match="are not those of a convolution"):
+        layout.port({**net, "layers.1.conv_2.weight": torch.ones(0, 16, 3, 3), "layers.1.conv_2.bias": torch.ones(0)})
     with pytest.raises(WeightsError, match="not a network of the published kind"):
         layout.port(write(version, 16, [16, 16, 12, 16, 8]))
     with pytest.raises(WeightsError, match="power of two from 4 to 1024"):

@@ -68,7 +68,7 @@ def _layer(state: State, name: str, plain: bool, transposed: bool = False) -> _L
             f"{name}: its weight or bias is missing. The checkpoint is incomplete; fetch or save it again."
         )
     weight, bias = state[f"{name}{inner}.weight"].float(), state[f"{name}.bias"].float()
-    if weight.ndim != 4 or bias.shape != (weight.shape[1 if transposed else 0],):
+    if weight.ndim != 4 or not weight.numel() or bias.shape != (weight.shape[1 if transposed else 0],):
         raise WeightsError(
             f"{name}: weight {tuple(weight.shape)} and bias {tuple(bias.shape)} are not those of a convolution."
         )
@@ -98,7 +98,7 @@ def _port(state: State, version: int) -> Ported:
     trained = depth
     while trained > 1 and not rgb[trained - 1].bias.any() and not layers[trained - 1][0].bias.any():
         trained -= 1  # biases start at zero, and no training leaves all of them there
-    if 1 < trained < depth:
+    if trained < depth and rgb[0].bias.any():
         notes += (f"sizes above {4 << (trained - 1)} px were never trained; they are left out.",)
         depth, layers, rgb = trained, layers[:trained], rgb[:trained]
 
