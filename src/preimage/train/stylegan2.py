@@ -298,7 +298,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if every(recipe.log, before, run.progress.images):
             line = run.log()
             accelerator.print(" ".join(f"{k} {v}" for k, v in line.items()), flush=True)
-            stop = stop_after is not None and run.progress.seconds - started > stop_after
+            if stop_after is not None and run.progress.seconds - started > stop_after:
+                accelerator.set_trigger()
+            stop = accelerator.check_trigger()  # all processes or none, whatever their clocks say
             if not all(v == v for v in line.values()):
                 raise RecipeError(
                     f"{recipe.out}: losses are NaN at {run.progress.images} pictures; lower the learning rates."
