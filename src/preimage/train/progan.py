@@ -51,6 +51,7 @@ class Recipe:
         penalty: weight of the gradient penalty (lambda of WGAN-GP).
         drift: weight of the mean square of the real scores.
         ema: what the generator's moving average keeps of itself at each step.
+        precision: fp32 or bf16 feature maps.
         snapshot: pictures between two grids and saved states; the end of a phase is one too.
         log: pictures between two lines of stats.jsonl; the end of a phase is one too.
         seed: of everything random.
@@ -71,6 +72,7 @@ class Recipe:
     penalty: float = 10.0
     drift: float = 1e-3
     ema: float = 0.999
+    precision: str = "fp32"
     snapshot: int = 100_000
     log: int = 10_000
     seed: int = 0
@@ -88,6 +90,8 @@ class Recipe:
             raise RecipeError(
                 f"fade ({self.fade}) must lie in [0, 1], ema ({self.ema}) in [0, 1), extra ({self.extra}) must not be negative."
             )
+        if self.precision not in ("fp32", "bf16"):
+            raise RecipeError(f"precision: {self.precision!r} is not one of fp32, bf16.")
         if self.generator.alpha != 1:
             raise RecipeError("generator.alpha: leave it out; the run itself fades in.")
 
@@ -188,8 +192,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
     run = Run(Path(recipe.out), accelerator)
     settings = asdict(recipe) | {"phases": plan.ends}  # epochs of other data would be other phases
-    run.begin(settings, resume, may_change=("extra", "snapshot", "log", "data", "out"))
+    run.begin(settings, resume, may_change=("extra", "snapshot", "log", "data", "out", "precision"))
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
+    autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
     started = run.progress.seconds
     path = run.folder / "prior.safetensors"
     stream: Iterator[Tensor] = iter(())
@@ -205,10 +210,12 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
         (real,) = d.project(shrink(next(stream).to(device, non_blocking=True), side, alpha))
         z = torch.randn(size, recipe.generator.z_dim, device=device)
-        (imagined,) = d.project(g(z, stage.depth, alpha))
-        scores_real, scores_fake = d([real], alpha), d([imagined.detach()], alpha)
-        at = losses.between(real, imagined)
-        penalty = losses.gradient_penalty(at, d([at], alpha))
+        with torch.autocast(**autocast):
+            (imagined,) = d.project(g(z, stage.depth, alpha))
+            scores_real, scores_fake = d([real], alpha), d([imagined.detach()], alpha)
+            at = losses.between(real, imagined)
+            scores_at = d([at], alpha)
+        penalty = losses.gradient_penalty(at, scores_at)
         distance = -losses.wasserstein_d(scores_real, scores_fake)
         value_d = recipe.penalty * penalty + recipe.drift * losses.drift(scores_real) - distance
         opt_d.zero_grad(set_to_none=True)
@@ -217,7 +224,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         opt_d.step()
 
         d.requires_grad_(False)
-        value_g = losses.wasserstein_g(d([imagined], alpha))
+        with torch.autocast(**autocast):
+            value_g = losses.wasserstein_g(d([imagined], alpha))
         opt_g.zero_grad(set_to_none=True)
         accelerator.backward(value_g)
         share(accelerator, g)

@@ -239,7 +239,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     accelerator.register_for_checkpointing(_Holder(average))
 
     run = Run(Path(recipe.out), accelerator)
-    run.begin(asdict(recipe), resume, may_change=("images", "snapshot", "log", "compile", "data", "out", "lr_steps"))
+    run.begin(asdict(recipe), resume, may_change=("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision"))
     # not torch.Generator(seed): its first numbers are the initial weights of the mapping network, an unfair sample
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
     noise_grid = [normal(range(32), (1, side, side), f"grid{side}").to(device) for side in g.noise_sizes]
