@@ -16,7 +16,7 @@ def _seed():
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_shape_and_gradient(name):
     x = torch.rand(6, 3, 16, 16, requires_grad=True)
-    y = AUGMENTATIONS[name](x)
+    y = augment(x, (name,))
     assert y.shape == x.shape
     assert y.dtype == x.dtype
     assert not torch.equal(y, x)
@@ -74,3 +74,9 @@ def test_probability():
     changed = (augment(x, ("colour",), 0.25) != x).flatten(1).any(dim=1).float().mean()
     assert float(changed) == pytest.approx(0.25, abs=0.04)
     assert bool((augment(x, ("colour",), 1.0) != x).flatten(1).any(dim=1).all())
+
+
+def test_adas_changes_happen_each_by_itself():
+    x = torch.rand(3000, 3, 4, 4)
+    unchanged = (augment(x, ("ada-colour",), 0.25) - x).abs().amax(dim=(1, 2, 3)) < 1e-5
+    assert float(unchanged.float().mean()) == pytest.approx(0.75**4 * (1 - 0.25 / 2), abs=0.03)

@@ -15,6 +15,7 @@ from preimage.train.losses import (
     hinge_g,
     nonsaturating_d,
     nonsaturating_g,
+    path_lengths,
     r1_penalty,
     wasserstein_d,
     wasserstein_g,
@@ -123,3 +124,26 @@ def test_gradient_penalty_is_a_mean_over_pictures():
     at = torch.randn(4, 1, 2, 2, requires_grad=True)  # |gradient| is twice the strength: four pixels
     score = (at.sum(dim=(1, 2, 3)) * torch.tensor([0.0, 0.5, 1.0, 2.0]))[:, None]
     assert float(gradient_penalty(at, [score]).detach()) == pytest.approx((1 + 0 + 1 + 9) / 4, abs=1e-4)
+
+
+def test_path_lengths_of_a_linear_generator():
+    """Pictures A w: J = A whatever w is, and E |J^T y|² is |A|² for y normal."""
+    torch.manual_seed(0)
+    a = torch.randn(3 * 8 * 8, 5)
+    ws = torch.randn(4000, 2, 5, requires_grad=True)
+    pictures = ws.mean(dim=1) @ a.t()
+    lengths = path_lengths(pictures.view(-1, 3, 8, 8), ws)
+    assert lengths.shape == (4000,)
+    # every one of two rows holds half of the slope; the direction is divided by the root of the 64 pixels
+    expected = float(a.square().sum()) / 4 / 64
+    assert float(lengths.square().mean()) == pytest.approx(expected, rel=0.03)
+
+
+def test_path_lengths_can_be_trained():
+    ws = torch.ones(2, 1, 3, requires_grad=True)
+    scale = torch.tensor(2.0, requires_grad=True)
+    pictures = (scale * ws).view(2, 3, 1, 1).expand(2, 3, 4, 4)
+    torch.manual_seed(0)
+    lengths = path_lengths(pictures, ws)
+    (slope,) = torch.autograd.grad(lengths.sum(), scale)
+    assert float(slope) == pytest.approx(float(lengths.sum()) / 2)  # lengths are proportional to the scale

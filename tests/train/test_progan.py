@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from preimage.errors import RecipeError
@@ -20,27 +19,6 @@ from preimage.train.recipes import load_recipe
 from preimage.weights import load_prior, read_metadata
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _surroundings(tmp_path_factory):
-    """One thread, and a cache of decoded pictures of its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREIMAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    """A folder of random pictures."""
-    folder = tmp_path_factory.mktemp("faces")
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -23,24 +23,6 @@ from preimage.weights import load_prior, read_metadata
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> Path:
-    """A folder of random pictures."""
-    folder = tmp_path_factory.mktemp("faces")
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def squeezenet(tmp_path_factory) -> Path:
     """The file of a SqueezeNet with random weights."""
@@ -48,11 +30,6 @@ def squeezenet(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
     save_file(SqueezeNet().state_dict(), path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("PREIMAGE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(params=["stylegan2", "projected"])
@@ -140,6 +117,42 @@ def test_stopping_early_and_going_on(recipe):
     assert (Path(recipe.out) / "stats.jsonl").read_text() == before
 
 
+def test_adaptive_augmentation_and_path_lengths_go_on_where_they_stopped(recipe, tmp_path):
+    """p rises by 4 pictures of 16 where the discriminator is sure of real pictures, and falls by as many where it is not."""
+    policy = ("ada-blit", "ada-geometry", "ada-colour")
+    more = replace(
+        recipe, augment=policy, augment_probability=0.5, ada_target=0.6, ada_images=16, ada_every=1,
+        path_length=2.0, path_length_every=2,
+    )  # fmt: skip
+    train(replace(more, out=str(tmp_path / "whole")))
+    found = lines(replace(more, out=str(tmp_path / "whole")))
+    p = 0.5
+    for line in found:
+        p = min(1.0, max(0.0, p + (0.25 if line["sign"] > 0.6 else -0.25)))
+        assert line["augment"] == p
+    assert [("path_length" in line) for line in found] == [True, False, True, False]
+    assert all(line.get("path_penalty", 1) > 0 for line in found)
+    train(replace(more, images=8))
+    train(more)
+    for key in ("augment", "sign", "path_length", "path_penalty"):
+        a, b = ([line.get(key, -1.0) for line in lines(r)] for r in (replace(more, out=str(tmp_path / "whole")), more))
+        assert a == pytest.approx(b, rel=1e-3), key
+
+
+def test_a_new_discriminator_learns_alone_at_first(recipe, tmp_path):
+    first = load_file(train(recipe))
+    alone = replace(
+        recipe, out=str(tmp_path / "alone"), init=str(Path(recipe.out) / "prior.safetensors"),
+        lr_steps=((0, 0.0, 2e-3), (8, 1e-3, 2e-3)),
+    )  # fmt: skip
+    kept = [key for key in first if key.startswith("synthesis.")]
+    still = load_file(train(replace(alone, images=8)))
+    assert all(torch.equal(first[key], still[key]) for key in kept)
+    moved = load_file(train(alone))
+    assert any(not torch.equal(first[key], moved[key]) for key in kept)
+    assert ["loss_g" in line for line in lines(alone)] == [False, False, True, True]
+
+
 def test_refusals(recipe):
     first = replace(recipe, images=4, snapshot=4)
     train(first)
@@ -179,7 +192,9 @@ def test_style_mixing(mixing):
     generator.synthesis.register_forward_hook(lambda module, args, out: seen.append(args[0].detach()))
     imagine = Imagine(generator, mixing, torch.float32, compile=False)
     z = torch.randn(2, 64, 8)
-    assert imagine(z).shape == (64, 3, 16, 16)
+    pictures, returned = imagine(z)
+    assert pictures.shape == (64, 3, 16, 16)
+    assert torch.equal(returned, seen[0])
     ws, first, second = seen[0], generator.mapping(z[0]), generator.mapping(z[1])
     from_second = (ws == second[:, None]).all(dim=2)
     assert bool((from_second | (ws == first[:, None]).all(dim=2)).all())
@@ -217,3 +232,33 @@ def test_shipped_recipe_takes_a_step(name, millions, tmp_path, faces, squeezenet
     (line,) = lines(small)
     assert all(np.isfinite(value) for value in line.values())
     shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "generator", "discriminator"),
+    [("stylegan2-ffhq256", 24_767_458, 24_001_089), ("stylegan2-ffhq1024", 30_370_060, 29_012_513)],
+)
+def test_recipes_for_a_lab_have_the_published_sizes_and_take_a_step(name, generator, discriminator, tmp_path, faces):
+    """At 32 px, with all that happens in a step: at the published size one takes minutes on a CPU."""
+    _, recipe = load_recipe(RECIPES / f"{name}.yaml")
+    with torch.device("meta"):
+        g, d, *_ = build_run(recipe)
+    assert sum(p.numel() for p in g.parameters()) == generator
+    assert sum(p.numel() for p in d.parameters()) == discriminator
+    small = replace(
+        recipe,
+        out=str(tmp_path / "run"),
+        data=[str(faces)],
+        generator=replace(recipe.generator, resolution=32, channel_base=1024),
+        discriminator=replace(recipe.discriminator, channel_base=1024),
+        batch=4,
+        images=16,
+        snapshot=16,
+        log=16,
+        compile=False,
+    )
+    assert load_prior(train(small)).resolution == 32
+    (line,) = lines(small)
+    assert {"r1", "path_length", "path_penalty"} <= set(line)
+    assert ("augment" in line) == bool(recipe.ada_target)
+    assert all(np.isfinite(value) for value in line.values())

@@ -45,10 +45,12 @@ class StyleGAN2Discriminator(nn.Module):
 
     Args:
         resolution, channel_base, channel_max: as in `StyleGAN2Config`.
+        group: pictures per group of the minibatch statistics.
     """
 
-    def __init__(self, resolution: int, channel_base: int = 32768, channel_max: int = 512):
+    def __init__(self, resolution: int, channel_base: int = 32768, channel_max: int = 512, group: int = 4):
         super().__init__()
+        self.group = group
 
         def width(side: int) -> int:
             return min(channel_base // side, channel_max)
@@ -67,7 +69,7 @@ class StyleGAN2Discriminator(nn.Module):
     def forward(self, projected: list[Tensor]) -> list[Tensor]:
         """The output of `project` -> [scores (n, 1)], higher for real."""
         (x,) = projected
-        x = minibatch_stddev(self.blocks(self.fromrgb(x)))
+        x = minibatch_stddev(self.blocks(self.fromrgb(x)), self.group)
         return [self.out(self.fc(self.conv(x).flatten(1).float()))]
 
 

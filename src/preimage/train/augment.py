@@ -1,10 +1,15 @@
-"""Differentiable augmentation (Zhao et al., 2020): the same random changes for real and imagined pictures."""
+"""Differentiable augmentation: the same random changes for real and imagined pictures.
+
+Simple ones (Zhao et al., 2020) stand here, those of ADA (Karras et al., 2020) in `train.ada`.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from preimage.train import ada
 
 
 def colour(x: Tensor) -> Tensor:
@@ -41,17 +46,28 @@ def cutout(x: Tensor, ratio: float = 0.5) -> Tensor:
     return torch.where(hole[:, None], torch.full_like(x, 0.5), x)
 
 
-AUGMENTATIONS = {"colour": colour, "translation": translation, "cutout": cutout}
+SIMPLE = {"colour": colour, "translation": translation, "cutout": cutout}
+ADAPTIVE = {"ada-blit": ada.blit, "ada-geometry": ada.geometry, "ada-colour": ada.colour}
+AUGMENTATIONS = (*SIMPLE, *ADAPTIVE)
 
 
 def augment(x: Tensor, policy: tuple[str, ...], probability: float = 1.0) -> Tensor:
-    """Apply the named augmentations in order to a random share of the pictures.
+    """Apply the named augmentations: the simple ones, all together, to a random share of the pictures; then those of ADA.
 
     Below a probability of about 0.8 the generator cannot mistake the changes for the data (Karras et al., 2020, ADA).
+
+    Args:
+        x: pictures (n, 3, h, w) in [0, 1].
+        policy: names, of `AUGMENTATIONS`.
+        probability: share of the pictures that the simple ones change, and of each single change of ADA.
     """
     changed = x
     for name in policy:
-        changed = AUGMENTATIONS[name](changed)
-    if probability >= 1.0:
-        return changed
-    return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < probability, changed, x)
+        if name in SIMPLE:
+            changed = SIMPLE[name](changed)
+    if probability < 1.0 and changed is not x:
+        changed = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < probability, changed, x)
+    for name in policy:
+        if name in ADAPTIVE:
+            changed = ADAPTIVE[name](changed, probability)
+    return changed

@@ -21,7 +21,7 @@ Pictures = NDArray[np.uint8]
 def load_pictures(
     sources: Sequence[str | Path], resolution: int, cache: str | Path | None = None, progress: bool = True
 ) -> Pictures:
-    """All pictures of the sources at one size, decoded once and memory-mapped from then on.
+    """All pictures of the sources at one size, decoded once and memory-mapped from then on; several sources join in memory.
 
     Args:
         sources: folders (searched recursively) or zip archives of WebP, JPEG or PNG pictures, in this order.

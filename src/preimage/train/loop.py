@@ -17,6 +17,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from preimage.errors import RecipeError
+from preimage.files import save_png
+from preimage.sheet import contact_sheet
+from preimage.weights import save_prior
 
 
 @torch.no_grad()
@@ -65,6 +68,7 @@ class Run:
     _sums: dict[str, tuple[float, int]] = field(default_factory=dict)
     _clock: float = field(default_factory=time.monotonic)
     _logged: int = 0
+    _started: float = 0.0
 
     def begin(self, recipe: dict[str, Any], resume: str, may_change: tuple[str, ...] = ()) -> bool:
         """Create or re-open the folder; restore the state and return True if there is one to continue from.
@@ -98,7 +102,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if found:
             self.accelerator.load_state(str(state))
-        self._clock, self._logged = time.monotonic(), self.progress.images
+        self._clock, self._logged, self._started = time.monotonic(), self.progress.images, self.progress.seconds
         return found
 
     def add(self, **values: Tensor | float) -> None:
@@ -122,6 +126,44 @@ class Run:
             with (self.folder / "stats.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
         return line
+
+    def report(self, stop_after: float | None) -> bool:
+        """Log and print a line; whether this call's time is over, for all processes or for none, whatever their clocks say.
+
+        Args:
+            stop_after: seconds since `begin`, or None.
+
+        Raises:
+            RecipeError: a value is NaN.
+        """
+        line = self.log()
+        self.accelerator.print(" ".join(f"{k} {v}" for k, v in line.items()), flush=True)
+        if stop_after is not None and self.progress.seconds - self._started > stop_after:
+            self.accelerator.set_trigger()
+        stop: bool = self.accelerator.check_trigger()
+        if not all(v == v for v in line.values()):
+            raise RecipeError(
+                f"{self.folder}: losses are NaN at {self.progress.images} pictures; lower the learning rates."
+            )
+        return stop
+
+    def snapshot(self, pictures: Tensor, columns: int = 8, cell: int = 256) -> None:
+        """Write pictures (n, 3, R, R) in [0, 1] as this moment's grid, and save the state."""
+        if self.accelerator.is_main_process:
+            shown = pictures.cpu()
+            rows = [list(shown[i : i + columns]) for i in range(0, len(shown), columns)]
+            save_png(self.folder / "grids" / f"{self.progress.images:09d}.png", contact_sheet(rows, cell=cell))
+        self.save()
+
+    def export(self, module: nn.Module, recipe: Any) -> Path:
+        """Write the module as a self-describing half-precision file, prior.safetensors; of paths it keeps the names."""
+        path = self.folder / "prior.safetensors"
+        if self.accelerator.is_main_process:
+            names = [Path(source).name for source in recipe.data]
+            about = asdict(recipe) | {"out": "", "data": names}
+            save_prior(path, module, {"images_seen": self.progress.images, "recipe": about, "data": names})
+        self.accelerator.wait_for_everyone()
+        return path
 
     def save(self) -> None:
         """Save everything needed to continue; a run that dies in the middle of it keeps the state before."""
@@ -168,6 +210,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def every(interval: int, before: int, now: int) -> bool:
     """Whether a multiple of `interval` lies in (before, now]."""
     return interval > 0 and now // interval > before // interval
+
+
+def share(accelerator: Accelerator, module: nn.Module) -> None:
+    """Average the gradients of a module that is not wrapped for distribution over the processes."""
+    if accelerator.num_processes > 1:
+        for p in module.parameters():
+            if p.grad is not None:
+                p.grad = accelerator.reduce(p.grad, "mean")
 
 
 def compiled(function: Callable[..., Any], wanted: bool) -> Callable[..., Any]:

@@ -37,6 +37,17 @@ def r1_penalty(real: Tensor, scores: list[Tensor]) -> Tensor:
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
 
 
+def path_lengths(pictures: Tensor, ws: Tensor) -> Tensor:
+    """How far pictures (n, 3, h, w) move for a step of W+ (n, rows, d), in random directions of the picture: (n,).
+
+    |J^T y| with y normal, scaled by the number of pixels (StyleGAN2, section 3.2); `ws` must be what made the pictures.
+    """
+    direction = torch.randn_like(pictures) / (pictures.shape[2] * pictures.shape[3]) ** 0.5
+    (gradient,) = torch.autograd.grad((pictures * direction).sum(), ws, create_graph=True)
+    lengths: Tensor = gradient.float().square().sum(dim=2).mean(dim=1).sqrt()
+    return lengths
+
+
 def wasserstein_d(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """Critic's loss of a Wasserstein GAN, summed over heads (Arjovsky et al., 2017): minus the estimated distance."""
     return torch.stack([f.mean() - r.mean() for r, f in zip(real, fake, strict=True)]).sum()

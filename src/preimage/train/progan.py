@@ -9,28 +9,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import Tensor
 
 from preimage.errors import RecipeError
-from preimage.files import save_png
 from preimage.generate.progan import ProGAN, ProGANConfig
 from preimage.nets.layers import channels_last
 from preimage.nets.progressive import ProgressiveDiscriminator
 from preimage.seeds import normal
-from preimage.sheet import contact_sheet
 from preimage.train import losses
 from preimage.train.data import batches, load_pictures
-from preimage.train.loop import Run, evaluating, every, update_average
-from preimage.weights import save_prior
+from preimage.train.loop import Run, evaluating, every, share, update_average
 
 
 @dataclass(frozen=True)
@@ -195,7 +191,6 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     run.begin(settings, resume, may_change=("extra", "snapshot", "log", "data", "out", "precision"))
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
     autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
-    started = run.progress.seconds
     path = run.folder / "prior.safetensors"
     stream: Iterator[Tensor] = iter(())
     streaming = 0  # pictures per batch of the stream
@@ -244,50 +239,15 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             penalty=penalty.detach(),
             score_real=scores_real[0].detach().mean(),
         )
-        stop, grown = False, run.progress.images in plan.ends or run.progress.images >= plan.total
-        if grown or every(recipe.log, before, run.progress.images):
-            line = run.log()
-            accelerator.print(" ".join(f"{k} {v}" for k, v in line.items()), flush=True)
-            if stop_after is not None and run.progress.seconds - started > stop_after:
-                accelerator.set_trigger()
-            stop = accelerator.check_trigger()  # all processes or none, whatever their clocks say
-            if not all(v == v for v in line.values()):
-                raise RecipeError(
-                    f"{recipe.out}: losses are NaN at {run.progress.images} pictures; lower the learning rates."
-                )
+        grown = run.progress.images in plan.ends or run.progress.images >= plan.total
+        stop = (grown or every(recipe.log, before, run.progress.images)) and run.report(stop_after)
         if stop or grown or every(recipe.snapshot, before, run.progress.images):
             with evaluating(average):
-                grid = average(z_grid, stage.depth, alpha).clamp(0, 1).cpu()
-            if accelerator.is_main_process:
-                rows = [list(grid[i : i + 8]) for i in range(0, 32, 8)]
-                save_png(run.folder / "grids" / f"{run.progress.images:09d}.png", contact_sheet(rows, cell=128))
-            run.save()
-            path = export(average, recipe, run, stage)
+                grid = average(z_grid, stage.depth, alpha).clamp(0, 1)
+            run.snapshot(grid, cell=128)
+            path = run.export(average.at(stage.depth, stage.alpha), recipe)
         if stop:
             break
-    return path
-
-
-def share(accelerator: Accelerator, module: nn.Module) -> None:
-    """Average the gradients of a module over the processes."""
-    if accelerator.num_processes > 1:
-        for p in module.parameters():
-            if p.grad is not None:
-                p.grad = accelerator.reduce(p.grad, "mean")
-
-
-def export(average: ProGAN, recipe: Recipe, run: Run, stage: Stage) -> Path:
-    """Write the averaged generator, as far as it has grown, as a self-describing half-precision file."""
-    path = run.folder / "prior.safetensors"
-    if run.accelerator.is_main_process:
-        names = [Path(s).name for s in recipe.data]
-        trained: dict[str, Any] = {
-            "images_seen": run.progress.images,
-            "recipe": asdict(replace(recipe, out="", data=names)),
-            "data": names,
-        }
-        save_prior(path, average.at(stage.depth, stage.alpha), trained)
-    run.accelerator.wait_for_everyone()
     return path
 
 

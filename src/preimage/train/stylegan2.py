@@ -16,18 +16,17 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from preimage.errors import RecipeError
-from preimage.files import save_png
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.nets.layers import channels_last
 from preimage.seeds import normal
-from preimage.sheet import contact_sheet
 from preimage.train import losses
+from preimage.train.ada import OverfittingControl
 from preimage.train.augment import AUGMENTATIONS, augment
 from preimage.train.data import batches, load_pictures
 from preimage.train.loop import Run, average_decay, compiled, evaluating, every, update_average
-from preimage.weights import load_prior, save_prior
+from preimage.weights import load_prior
 
 LOSSES = {
     "hinge": (losses.hinge_d, losses.hinge_g),
@@ -45,6 +44,7 @@ class DiscriminatorSettings:
         r1_gamma: weight of the gradient penalty; 0 turns it off.
         r1_every: steps between two penalties (lazy regularisation).
         channel_base, channel_max: widths of the residual discriminator.
+        group: pictures per group of its minibatch statistics.
         features: feature network of the projected one: squeezenet, vgg19-normalised, vgg19-distilled.
         feature_weights: path of that network's safetensors file.
         feature_size: side in pixels that pictures are enlarged to before the feature network.
@@ -58,6 +58,7 @@ class DiscriminatorSettings:
     r1_every: int = 16
     channel_base: int = 16384
     channel_max: int = 512
+    group: int = 4
     features: str = "squeezenet"
     feature_weights: str = ""
     feature_size: int = 128
@@ -77,11 +78,18 @@ class Recipe:
         images: how many real pictures to show in all.
         batch: pictures per step, over all processes.
         lr_g, lr_d: Adam's learning rates.
-        lr_steps: from so many pictures on, other rates: [[images, lr_g, lr_d], ...].
+        lr_steps: from so many pictures on, other rates: [[images, lr_g, lr_d], ...]; with lr_g 0 the discriminator learns alone,
+            as a new one beside an `init` must at first.
         betas: Adam's betas.
         style_mixing: probability that a picture uses two latents, crossing over at a random row.
-        augment: differentiable augmentations, of colour, translation, cutout.
-        augment_probability: share of the pictures that are augmented.
+        path_length: weight of the path-length regularisation (2 in the paper); 0 turns it off.
+        path_length_every: steps between two of them (lazy regularisation).
+        path_length_shrink: on so many times fewer pictures than a step has.
+        augment: differentiable augmentations: colour, translation, cutout, or ADA's ada-blit, ada-geometry, ada-colour.
+        augment_probability: share of the pictures that are augmented; with `ada_target` the share at the start.
+        ada_target: mean sign of the scores of real pictures that the share is steered to (0.6 in the paper); 0: fixed share.
+        ada_images: pictures in which the share could go from 0 to 1.
+        ada_every: steps between two corrections of the share.
         ema_half_life: half-life of the generator's moving average.
         precision: fp32 or bf16 feature maps.
         compile: torch.compile the networks (pays after about a minute).
@@ -104,8 +112,14 @@ class Recipe:
     lr_steps: tuple[tuple[int, float, float], ...] = ()
     betas: tuple[float, float] = (0.0, 0.99)
     style_mixing: float = 0.5
+    path_length: float = 0.0
+    path_length_every: int = 4
+    path_length_shrink: int = 2
     augment: tuple[str, ...] = ("colour", "translation")
     augment_probability: float = 1.0
+    ada_target: float = 0.0
+    ada_images: int = 500_000
+    ada_every: int = 4
     ema_half_life: float = 10_000.0
     precision: str = "fp32"
     compile: bool = False
@@ -127,6 +141,10 @@ class Recipe:
         unknown = [a for a in self.augment if a not in AUGMENTATIONS]
         if unknown:
             raise RecipeError(f"augment: {', '.join(unknown)} unknown; there are {', '.join(AUGMENTATIONS)}.")
+        if not 0 <= self.augment_probability <= 1 or min(self.ada_images, self.ada_every) < 1:
+            raise RecipeError(
+                f"augment_probability ({self.augment_probability}) must lie in [0, 1], ada_images and ada_every above 0."
+            )
         if self.snapshot % self.batch or self.log % self.batch:
             raise RecipeError(
                 f"snapshot ({self.snapshot}) and log ({self.log}) must be multiples of batch ({self.batch})."
@@ -134,18 +152,23 @@ class Recipe:
 
 
 def rates(recipe: Recipe, images: int) -> tuple[float, float]:
-    """Learning rates of generator and discriminator after so many pictures; the latter corrected for lazy R1."""
+    """Learning rates of generator and discriminator after so many pictures, corrected for lazy regularisation."""
     g, d = recipe.lr_g, recipe.lr_d
     for start, later_g, later_d in sorted(recipe.lr_steps):
         if images >= start:
             g, d = later_g, later_d
-    return g, d * _lazy(recipe)
+    lazy_g, lazy_d = _lazy(recipe)
+    return g * lazy_g, d * lazy_d
 
 
-def _lazy(recipe: Recipe) -> float:
-    """Correction of the discriminator's rate and betas under lazy regularisation (StyleGAN2, appendix B)."""
-    interval = recipe.discriminator.r1_every
-    return interval / (interval + 1) if recipe.discriminator.r1_gamma else 1.0
+def _lazy(recipe: Recipe) -> tuple[float, float]:
+    """Corrections of both players' rates and betas under lazy regularisation (StyleGAN2, appendix B)."""
+    pairs = (
+        (recipe.path_length, recipe.path_length_every),
+        (recipe.discriminator.r1_gamma, recipe.discriminator.r1_every),
+    )
+    g, d = (every / (every + 1) if weight else 1.0 for weight, every in pairs)
+    return g, d
 
 
 def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDiscriminator:
@@ -156,7 +179,7 @@ def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDis
     """
     d, side = recipe.discriminator, recipe.generator.resolution
     if d.kind == "stylegan2":
-        return StyleGAN2Discriminator(side, d.channel_base, d.channel_max)
+        return StyleGAN2Discriminator(side, d.channel_base, d.channel_max, d.group)
     if d.features not in FEATURE_NETWORKS:
         raise RecipeError(f"discriminator.features: {d.features!r}; there are {', '.join(FEATURE_NETWORKS)}.")
     if not d.feature_weights:
@@ -175,10 +198,12 @@ def build_run(recipe: Recipe) -> tuple[StyleGAN2, nn.Module, torch.optim.Optimiz
                 f"init: {recipe.init} is not a StyleGAN2 of the shape under `generator:`; make them equal."
             )
         g.load_state_dict(start.state_dict())
-    lazy, (lr_g, lr_d) = _lazy(recipe), rates(recipe, 0)
-    betas_d = (recipe.betas[0] ** lazy, recipe.betas[1] ** lazy)
-    opt_g = torch.optim.Adam(g.parameters(), lr=lr_g, betas=recipe.betas, eps=1e-8)
-    opt_d = torch.optim.Adam(d.parameters(), lr=lr_d, betas=betas_d, eps=1e-8)
+    opt_g, opt_d = (
+        torch.optim.Adam(
+            network.parameters(), lr=rate, betas=(recipe.betas[0] ** lazy, recipe.betas[1] ** lazy), eps=1e-8
+        )
+        for network, rate, lazy in zip((g, d), rates(recipe, 0), _lazy(recipe), strict=True)
+    )
     return g, d, opt_g, opt_d
 
 
@@ -190,8 +215,11 @@ class Imagine(nn.Module):
         self.generator, self.style_mixing, self.dtype = generator, style_mixing, dtype
         self._synthesis = [compiled(generator.synthesis, compile)]  # in a list: not a second submodule
 
-    def forward(self, z: Tensor) -> Tensor:
-        """z (2, n, z_dim), the second half for mixing -> pictures (n, 3, R, R) around [0, 1]."""
+    def forward(self, z: Tensor, twice: bool = False) -> tuple[Tensor, Tensor]:
+        """z (2, n, z_dim), the second half for mixing -> pictures (n, 3, R, R) around [0, 1], and their W+ latents.
+
+        twice: the pictures will be differentiated twice, which compiled networks cannot be.
+        """
         g, n = self.generator, z.shape[1]
         w, other = g.mapping(z[0]), g.mapping(z[1])
         if self.training:
@@ -201,8 +229,9 @@ class Imagine(nn.Module):
         mixed = (torch.rand(n, 1, device=z.device) < self.style_mixing) & (rows[None] >= crossover)
         ws = torch.where(mixed[:, :, None], other[:, None], w[:, None])
         noise = [torch.randn(n, 1, s, s, device=z.device) for s in g.noise_sizes]
-        picture: Tensor = self._synthesis[0](ws, noise, self.dtype)[-1]
-        return (picture + 1) / 2
+        synthesis = g.synthesis if twice else self._synthesis[0]
+        picture: Tensor = synthesis(ws, noise, self.dtype)[-1]
+        return (picture + 1) / 2, ws
 
 
 def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
@@ -236,10 +265,16 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         Imagine(g, recipe.style_mixing, dtype, recipe.compile), d, opt_g, opt_d
     )
     judge: Any = accelerator.unwrap_model(d)
-    accelerator.register_for_checkpointing(_Holder(average))
+    control = OverfittingControl(recipe.augment_probability, recipe.ada_target, recipe.ada_images)
+    lengths = MeanLength()
+    accelerator.register_for_checkpointing(_Holder(average), control, lengths)
 
     run = Run(Path(recipe.out), accelerator)
-    run.begin(asdict(recipe), resume, may_change=("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision"))
+    run.begin(
+        asdict(recipe),
+        resume,
+        may_change=("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision"),
+    )
     # not torch.Generator(seed): its first numbers are the initial weights of the mapping network, an unfair sample
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
     noise_grid = [normal(range(32), (1, side, side), f"grid{side}").to(device) for side in g.noise_sizes]
@@ -249,21 +284,27 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": dtype is torch.bfloat16}
     project = compiled(judge.project, recipe.compile and isinstance(judge, ProjectedDiscriminator))
     gamma, lazy = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
-    started = run.progress.seconds
     path = run.folder / "prior.safetensors"
+    signs: list[Tensor] = []
 
     def changed(x: Tensor) -> Tensor:
-        return augment(x, recipe.augment, recipe.augment_probability)
+        return augment(x, recipe.augment, control.p)
+
+    def latents(count: int) -> Tensor:
+        return torch.randn(2, count, recipe.generator.z_dim, device=device)
 
     while run.progress.images < recipe.images:
         real = changed(next(stream).to(device, non_blocking=True))
         step = run.progress.images // recipe.batch
-        for optimiser, rate in zip((opt_g, opt_d), rates(recipe, run.progress.images), strict=True):
+        speeds = rates(recipe, run.progress.images)
+        for optimiser, rate in zip((opt_g, opt_d), speeds, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate
+        moves = speeds[0] > 0  # else the discriminator learns alone
 
         with torch.autocast(**autocast):
-            imagined = project(changed(imagine(torch.randn(2, per_process, recipe.generator.z_dim, device=device))))
+            with torch.set_grad_enabled(moves):
+                imagined = project(changed(imagine(latents(per_process))[0]))
             with torch.no_grad():
                 projected = project(real)
             scores_real, scores_fake = d(projected), d([p.detach() for p in imagined])
@@ -277,63 +318,74 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             run.add(r1=penalty.detach())
         opt_d.step()
 
-        judge.requires_grad_(False)
-        with torch.autocast(**autocast):
-            value_g = loss_g(judge(imagined))
-        opt_g.zero_grad(set_to_none=True)
-        accelerator.backward(value_g)
-        opt_g.step()
-        judge.requires_grad_(True)
+        if moves:
+            judge.requires_grad_(False)
+            with torch.autocast(**autocast):
+                value_g = loss_g(judge(imagined))
+            opt_g.zero_grad(set_to_none=True)
+            accelerator.backward(value_g)
+            if recipe.path_length and step % recipe.path_length_every == 0:
+                with torch.autocast(**autocast):
+                    drawn, ws = imagine(latents(max(1, per_process // recipe.path_length_shrink)), twice=True)
+                found = losses.path_lengths(drawn, ws)
+                mean = lengths.update(accelerator.reduce(found.detach().mean(), "mean"))
+                penalty = (found - mean).square().mean()
+                # the pictures take part by nothing, so that every parameter has a gradient in every process
+                accelerator.backward(penalty * (recipe.path_length * recipe.path_length_every) + 0 * drawn.sum())
+                run.add(path_length=mean, path_penalty=penalty.detach())
+            opt_g.step()
+            judge.requires_grad_(True)
+            run.add(loss_g=value_g.detach())
 
         before = run.progress.images
         run.progress.images += recipe.batch
         update_average(average, g, average_decay(recipe.batch, run.progress.images, recipe.ema_half_life))
         run.add(
             loss_d=value_d.detach(),
-            loss_g=value_g.detach(),
             score_real=torch.stack([s.detach().mean() for s in scores_real]).mean(),
             score_fake=torch.stack([s.detach().mean() for s in scores_fake]).mean(),
         )
-        stop = False
-        if every(recipe.log, before, run.progress.images):
-            line = run.log()
-            accelerator.print(" ".join(f"{k} {v}" for k, v in line.items()), flush=True)
-            if stop_after is not None and run.progress.seconds - started > stop_after:
-                accelerator.set_trigger()
-            stop = accelerator.check_trigger()  # all processes or none, whatever their clocks say
-            if not all(v == v for v in line.values()):
-                raise RecipeError(
-                    f"{recipe.out}: losses are NaN at {run.progress.images} pictures; lower the learning rates."
-                )
-        if stop or every(recipe.snapshot, before, run.progress.images) or run.progress.images >= recipe.images:
+        if recipe.ada_target:
+            signs.append(torch.stack([s.detach().sign().mean() for s in scores_real]).mean())
+            if len(signs) == recipe.ada_every:
+                sign = accelerator.reduce(torch.stack(signs).mean(), "mean")
+                control.update(float(sign), len(signs) * recipe.batch)
+                run.add(augment=control.p, sign=control.sign)
+                signs.clear()
+        done = run.progress.images >= recipe.images
+        stop = every(recipe.log, before, run.progress.images) and run.report(stop_after)
+        if stop or done or every(recipe.snapshot, before, run.progress.images):
             with evaluating(average):
                 ws = average.mapping(z_grid)[:, None].expand(-1, recipe.generator.rows, -1)
-                grid = average.synthesize(ws, noise_grid).clamp(0, 1).cpu()
-            if accelerator.is_main_process:
-                rows = [list(grid[i : i + 8]) for i in range(0, 32, 8)]
-                save_png(run.folder / "grids" / f"{run.progress.images:09d}.png", contact_sheet(rows))
-            run.save()
-            path = export(average, recipe, run)
+                grid = average.synthesize(ws, noise_grid).clamp(0, 1)
+            run.snapshot(grid)
+            exported = copy.deepcopy(average).cpu().float()
+            exported.refit()
+            weights = Path(recipe.discriminator.feature_weights).name  # nobody's folders
+            path = run.export(
+                exported, replace(recipe, discriminator=replace(recipe.discriminator, feature_weights=weights))
+            )
         if stop:
             break
     return path
 
 
-def export(average: StyleGAN2, recipe: Recipe, run: Run) -> Path:
-    """Write the averaged generator as a self-describing half-precision file."""
-    path = run.folder / "prior.safetensors"
-    if run.accelerator.is_main_process:
-        exported = copy.deepcopy(average).cpu().float()
-        exported.refit()
-        trained: dict[str, Any] = {
-            "images_seen": run.progress.images,
-            "recipe": {**asdict(replace(recipe, out="", data=[Path(s).name for s in recipe.data]))},
-            "data": [Path(s).name for s in recipe.data],
-        }
-        trained["recipe"]["discriminator"]["feature_weights"] = Path(recipe.discriminator.feature_weights).name
-        save_prior(path, exported, trained)
-    run.accelerator.wait_for_everyone()
-    return path
+class MeanLength:
+    """Running mean of the path lengths, `a` of StyleGAN2's equation 4."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def update(self, length: Tensor, share: float = 0.01) -> float:
+        """Move by `share` towards a batch's mean length; returns the mean."""
+        self.value += share * (float(length) - self.value)
+        return self.value
+
+    def state_dict(self) -> dict[str, float]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.value = state["value"]
 
 
 class _Holder:
