@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from preimage.errors import RecipeError
-from preimage.train.loop import Run, average_decay, compiled, evaluating, every, recover, swap, update_average
+from preimage.train.loop import Run, average_decay, compiled, evaluating, every, recover, share, swap, update_average
 
 
 def test_average_decay_halves_in_its_half_life():
@@ -170,3 +170,28 @@ def test_interrupted_save_keeps_the_state_before(tmp_path, monkeypatch):
     again, resumed = begin(tmp_path, {})
     assert resumed
     assert again.progress.images == 8
+
+
+class Two:
+    """Stands for an accelerator of two processes, of which the other one has no slope at all."""
+
+    num_processes = 2
+
+    def __init__(self):
+        self.messages = 0
+
+    def reduce(self, tensor, how):
+        assert how == "mean"
+        self.messages += 1
+        return tensor / 2
+
+
+def test_gradients_are_shared_in_one_message():
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    module[0](torch.ones(1, 3)).sum().backward()  # the second layer takes no part
+    before = [p.grad.clone() for p in module[0].parameters()]
+    two = Two()
+    share(two, module)
+    assert two.messages == 1
+    assert all(torch.equal(p.grad, g / 2) for p, g in zip(module[0].parameters(), before, strict=True))
+    assert all(p.grad is None for p in module[1].parameters())

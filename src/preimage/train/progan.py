@@ -26,7 +26,7 @@ from preimage.nets.progressive import ProgressiveDiscriminator
 from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.data import batches, load_pictures
-from preimage.train.loop import Run, evaluating, every, share, update_average
+from preimage.train.loop import Run, alone, evaluating, every, share, update_average
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     channels_last(g)
     channels_last(d)
     average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
-    # not wrapped for distribution: which layers take part changes with the depth, and `share` says it all
-    g = accelerator.prepare_model(g, evaluation_mode=True).train()
-    d = accelerator.prepare_model(d, evaluation_mode=True).train()
+    alone(accelerator, g, d)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average)
 

@@ -25,9 +25,10 @@ from preimage.train import losses
 from preimage.train.ada import OverfittingControl
 from preimage.train.augment import AUGMENTATIONS, augment
 from preimage.train.data import batches, load_pictures
-from preimage.train.loop import Run, average_decay, compiled, evaluating, every, update_average
+from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, share, update_average
 from preimage.weights import load_prior
 
+Discriminator = StyleGAN2Discriminator | ProjectedDiscriminator
 LOSSES = {
     "hinge": (losses.hinge_d, losses.hinge_g),
     "nonsaturating": (losses.nonsaturating_d, losses.nonsaturating_g),
@@ -171,7 +172,7 @@ def _lazy(recipe: Recipe) -> tuple[float, float]:
     return g, d
 
 
-def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDiscriminator:
+def build_discriminator(recipe: Recipe) -> Discriminator:
     """The discriminator that the recipe names.
 
     Raises:
@@ -188,7 +189,7 @@ def build_discriminator(recipe: Recipe) -> StyleGAN2Discriminator | ProjectedDis
     return ProjectedDiscriminator(network, d.feature_size, d.width, d.pixel_width, side)
 
 
-def build_run(recipe: Recipe) -> tuple[StyleGAN2, nn.Module, torch.optim.Optimizer, torch.optim.Optimizer]:
+def build_run(recipe: Recipe) -> tuple[StyleGAN2, Discriminator, torch.optim.Optimizer, torch.optim.Optimizer]:
     """Generator, discriminator and their optimisers, as a run starts with them."""
     g, d = StyleGAN2(recipe.generator, recipe.name), build_discriminator(recipe)
     if recipe.init:
@@ -250,10 +251,11 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")
     per_process = recipe.batch // accelerator.num_processes
     device = accelerator.device
-    set_seed(recipe.seed, device_specific=True)
     pictures = load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process)
 
+    set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own latents
     g, d, opt_g, opt_d = build_run(recipe)
+    set_seed(recipe.seed + 1, device_specific=True)  # other numbers than those that became weights
     average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
     if isinstance(d, ProjectedDiscriminator):
         channels_last(d.network.to(device))
@@ -261,10 +263,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     channels_last(g)
     channels_last(d)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    imagine, d, opt_g, opt_d = accelerator.prepare(
-        Imagine(g, recipe.style_mixing, dtype, recipe.compile), d, opt_g, opt_d
-    )
-    judge: Any = accelerator.unwrap_model(d)
+    imagine = Imagine(g, recipe.style_mixing, dtype, recipe.compile)
+    alone(accelerator, imagine, d)
+    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     control = OverfittingControl(recipe.augment_probability, recipe.ada_target, recipe.ada_images)
     lengths = MeanLength()
     accelerator.register_for_checkpointing(_Holder(average), control, lengths)
@@ -282,7 +283,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     stream = batches(pictures, per_process, recipe.seed, run.progress.images, rank, accelerator.num_processes)
     loss_d, loss_g = LOSSES[recipe.discriminator.loss]
     autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": dtype is torch.bfloat16}
-    project = compiled(judge.project, recipe.compile and isinstance(judge, ProjectedDiscriminator))
+    project = compiled(d.project, recipe.compile and isinstance(d, ProjectedDiscriminator))
     gamma, lazy = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
     path = run.folder / "prior.safetensors"
     signs: list[Tensor] = []
@@ -313,15 +314,16 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         accelerator.backward(value_d)
         if gamma and step % lazy == 0:
             real.requires_grad_(True)
-            penalty = losses.r1_penalty(real, d(judge.project(real)))
+            penalty = losses.r1_penalty(real, d(d.project(real)))
             accelerator.backward(penalty * (gamma / 2 * lazy))
             run.add(r1=penalty.detach())
+        share(accelerator, d)
         opt_d.step()
 
         if moves:
-            judge.requires_grad_(False)
+            d.requires_grad_(False)
             with torch.autocast(**autocast):
-                value_g = loss_g(judge(imagined))
+                value_g = loss_g(d(imagined))
             opt_g.zero_grad(set_to_none=True)
             accelerator.backward(value_g)
             if recipe.path_length and step % recipe.path_length_every == 0:
@@ -330,11 +332,11 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 found = losses.path_lengths(drawn, ws)
                 mean = lengths.update(accelerator.reduce(found.detach().mean(), "mean"))
                 penalty = (found - mean).square().mean()
-                # the pictures take part by nothing, so that every parameter has a gradient in every process
-                accelerator.backward(penalty * (recipe.path_length * recipe.path_length_every) + 0 * drawn.sum())
+                accelerator.backward(penalty * (recipe.path_length * recipe.path_length_every))
                 run.add(path_length=mean, path_penalty=penalty.detach())
+            share(accelerator, g)
             opt_g.step()
-            judge.requires_grad_(True)
+            d.requires_grad_(True)
             run.add(loss_g=value_g.detach())
 
         before = run.progress.images
