@@ -2,7 +2,8 @@
 
     python benchmarks/embed_prior.py runs/prior-faces64/prior.safetensors --description "…" --metrics quality.json
 
-`--metrics` is what `benchmarks/prior_quality.py --out` wrote for the same file.
+`--metrics` is what `benchmarks/prior_quality.py --out` wrote for the same file. The recipe is the one in recipes/ that gives its
+prior the name that the file states.
 """
 
 from __future__ import annotations
@@ -13,16 +14,29 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from preimage.weights import FOLDER, read_metadata, read_module, sha256
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 LIMIT = 25 * 2**20  # bytes a single embedded file may have
 
 
-def measured(path: Path) -> dict[str, Any]:
-    """What was measured, with the command that measures it again."""
+def measured(path: Path, name: str) -> dict[str, Any]:
+    """What was measured, with the command that measures it again under the name it has from now on."""
     found: dict[str, Any] = json.loads(path.read_text())
-    command = f"python benchmarks/prior_quality.py --prior {found['prior']} --samples {found['samples']} --seed {found['seed']}"
-    return {"command": command} | {k: v for k, v in found.items() if k not in ("file", "seconds")}
+    command = f"python benchmarks/prior_quality.py --prior {name} --samples {found['samples']} --seed {found['seed']}"
+    judges = list(found["distances"])
+    command += "" if judges == ["vgg", "identity"] else f" --judges {' '.join(judges)}"
+    return {"command": command, **{k: v for k, v in found.items() if k not in ("file", "seconds")}, "prior": name}
+
+
+def recipe_of(name: str) -> str:
+    """The recipe that trains a prior of this name, relative to the repository."""
+    for path in sorted(RECIPES.glob("*.yaml")):
+        if yaml.safe_load(path.read_text()).get("name") == name:
+            return f"{RECIPES.name}/{path.name}"
+    raise SystemExit(f"{RECIPES}: no recipe there has `name: {name}`; add the one that trained this prior.")
 
 
 def main() -> None:
@@ -33,6 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     about = read_metadata(options.file)
     read_module(options.file)  # refuses a file that does not load
+    recipe = recipe_of(about["name"])
     if options.file.stat().st_size > LIMIT:
         raise SystemExit(f"{options.file}: {options.file.stat().st_size} bytes, more than {LIMIT}.")
     target = FOLDER / f"{about['name']}.safetensors"
@@ -48,10 +63,10 @@ def main() -> None:
         "sha256": sha256(target),
         "licence": about["licence"],
         "description": options.description,
-        "recipe": f"recipes/prior-{about['name']}.yaml",
+        "recipe": recipe,
         "images_seen": about["trained"]["images_seen"],
         "data": about["trained"]["data"],
-        "metrics": measured(options.metrics) if options.metrics else {},
+        "metrics": measured(options.metrics, about["name"]) if options.metrics else {},
     }
     kept = [r for r in rows if r["name"] != row["name"]]
     at = next((i for i, r in enumerate(rows) if r["name"] == row["name"]), len(kept))

@@ -2,6 +2,8 @@
 
     python benchmarks/prior_quality.py --prior faces64 --samples 2000 --out quality.json
 
+All embedded priors side by side: `benchmarks/priors.py`.
+
 Needs the feature networks of `--weights` (the judges) and the archives it was trained on. A judge whose features trained
 the prior is marked: it flatters. Distances are named after their judge and are not comparable with a published FID.
 """
@@ -37,17 +39,18 @@ TRAIN = [DATA / f"faces256-train-{source}.zip" for source in ("lfw", "aaf", "meb
 BATCH = 50
 PAIRS = (("prior", "train"), ("train 2", "train"), ("prior", "val"), ("train", "val"))
 Reader = Callable[[int, int], Tensor]
+Known = dict[tuple[int, str], dict[str, Tensor]]
+"""Features of the real faces by resolution, judge and set."""
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    out.add_argument("--prior", default=None, help="name or path; default: the package's default prior")
-    out.add_argument("--samples", type=int, default=2000, help="pictures of the prior, and of each set of train faces")
+def parser(about: str | None, judges: list[str]) -> argparse.ArgumentParser:
+    """Options of every measurement of priors; a command adds which priors."""
+    out = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("--samples", type=int, default=2000, help="pictures of a prior, and of each set of train faces")
     out.add_argument("--train", nargs="+", type=Path, default=TRAIN, help="archives the prior was trained on")
     out.add_argument("--val", type=Path, default=DATA / "faces256-val.zip", help="archive of faces it never saw")
-    out.add_argument("--search", type=int, default=None, help="train faces searched for copies; 0: all (slow)")
     out.add_argument("--weights", type=Path, default=Path("../shared/weights"), help="folder of feature networks")
-    out.add_argument("--judges", nargs="+", choices=list(JUDGES), default=["vgg", "identity"])
+    out.add_argument("--judges", nargs="+", choices=list(JUDGES), default=judges)
     out.add_argument("--seed", type=int, default=0, help="of the train subsets; the samples are seeds 0 to N - 1")
     out.add_argument("--device", default="auto")
     out.add_argument("--out", type=Path, default=None, help="also write everything measured as JSON")
@@ -111,9 +114,18 @@ def variety(unit: Tensor, names: np.ndarray[Any, Any], train: Tensor | None) -> 
     return out
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything the tables show."""
-    name = args.prior or default_prior()
+def measure(
+    args: argparse.Namespace, name: str, search: int | None = None, known: Known | None = None
+) -> dict[str, Any]:
+    """Everything the tables show.
+
+    Args:
+        args: of `parser`.
+        name: of the prior, or its path.
+        search: train faces searched for copies, 0 for all; default as many as there are samples.
+        known: features of the real faces, where several priors are measured; what is missing is added.
+    """
+    known = {} if known is None else known
     device = resolve_device(args.device)
     prior = load_prior(name, device)
     assert isinstance(prior, Prior)
@@ -146,12 +158,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     for key in args.judges:
         judge = JUDGES[key].load(args.weights).to(device)
-        sets = {k: features_of(*source, judge, device) for k, source in sources.items()}
+        if (at := (prior.resolution, key)) not in known:
+            known[at] = {k: features_of(*sources[k], judge, device) for k in ("train", "train 2", "val")}
+        sets = {"prior": features_of(*sources["prior"], judge, device), **known[at]}
         scale = FeatureScale.of(sets["train"])
         result["features"][key] = {"all": len(scale.spread), "kept": scale.kept}
         result["distances"][key] = {f"{a} → {b}": distances(sets[a], sets[b], scale) for a, b in PAIRS}
         if key == "identity":
-            more = order[n : n if args.search is None else args.search or len(order)]
+            more = order[n : n if search is None else search or len(order)]
             pool = torch.cat([sets["train"], features_of(reader(train, more), len(more), judge, device)])
             pool = F.normalize(pool, dim=1)
             persons, others = np.array(people(args.train)), np.array(people([args.val]))
@@ -221,13 +235,15 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    command = parser()
+    command = parser(__doc__, ["vgg", "identity"])
+    command.add_argument("--prior", default=default_prior(), help="name or path; default: the package's default prior")
+    command.add_argument("--search", type=int, default=None, help="train faces searched for copies; 0: all (slow)")
     args = command.parse_args()
     if args.samples < 2:
         command.error("--samples: two or more are needed")
     started = time.perf_counter()
     try:
-        result = measure(args)
+        result = measure(args, args.prior, args.search)
     except PreimageError as error:
         print(error, file=sys.stderr)
         return 1

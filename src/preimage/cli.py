@@ -221,6 +221,12 @@ def _models_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     )
     p.add_argument("--licence", type=str | None, default=None, help="convert: of a prior's weights, as you confirm it")
     p.add_argument("--name", type=str | None, default=None, help="convert: of a prior, for provenance")
+    p.add_argument(
+        "--mapping", type=str | None, default=None, help="convert: the second file of a StyleGAN published as two"
+    )
+    p.add_argument(
+        "--precision", choices=["fp16", "fp32"], default="fp16", help="convert: how a prior's numbers are stored"
+    )
 
 
 def models(options: Namespace) -> int:
@@ -239,17 +245,25 @@ def models(options: Namespace) -> int:
 
 
 def _convert(options: Namespace) -> str:
-    from preimage.generate.convert import UNCONFIRMED, convert_prior
+    from preimage.convert import UNCONFIRMED, convert_prior
     from preimage.measure.convert import convert, measures
     from preimage.pickles import read_checkpoint
     from preimage.weights import describe_weights
 
     checkpoint = read_checkpoint(options.file)
-    if measures(checkpoint):
+    if options.mapping is None and measures(checkpoint):
         return str(convert(checkpoint.path, options.output, checkpoint))
     out = options.output or checkpoint.path.with_suffix(".safetensors")
-    licence = options.licence or UNCONFIRMED
-    return describe_weights(str(convert_prior(checkpoint.path, out, options.name, licence, checkpoint)))
+    written = convert_prior(
+        checkpoint.path,
+        out,
+        options.name,
+        options.licence or UNCONFIRMED,
+        checkpoint,
+        half=options.precision == "fp16",
+        mapping=options.mapping,
+    )
+    return describe_weights(str(written))
 
 
 def _sample_options(p: ArgumentParser, argv: Sequence[str]) -> None:

@@ -232,14 +232,21 @@ def read_module(path: Path) -> nn.Module:
     return module
 
 
-def save_prior(path: Path, prior: Any, trained: dict[str, Any], licence: str = "CC BY-NC 4.0") -> None:
-    """Write a prior in half precision with everything that is needed to rebuild and to judge it.
+def save_prior(
+    path: Path,
+    prior: Any,
+    trained: dict[str, Any],
+    licence: str = "CC BY-NC 4.0",
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a prior with everything that is needed to rebuild and to judge it.
 
     Args:
         path: safetensors file; replaced at once or not at all.
         prior: a module with `metadata()` -> {"architecture", "config"}, and a `name`.
         trained: recipe, images seen, data.
         licence: of the weights.
+        dtype: of the tensors in the file; they are read as float32.
     """
     from safetensors.torch import save
 
@@ -254,7 +261,7 @@ def save_prior(path: Path, prior: Any, trained: dict[str, Any], licence: str = "
         "trained": json.dumps(trained),
         "licence": licence,
     }
-    state = {k: v.detach().cpu().half().contiguous() for k, v in prior.state_dict().items()}
+    state = {k: v.detach().cpu().to(dtype).contiguous() for k, v in prior.state_dict().items()}
     write_bytes_atomic(path, save(state, metadata))
 
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from preimage.cli import main
+from preimage.convert import convert_prior
 from preimage.errors import WeightsError
 from preimage.generate.layouts_stylegan import LAYOUTS
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
+from preimage.weights import load_prior, sha256
 
 (LAYOUT,) = LAYOUTS
 CONFIG = StyleGANConfig(resolution=16, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)
@@ -22,16 +25,6 @@ def short_fit(monkeypatch):
     """The mean latent is estimated from as many latents as ever, the Gaussian fit from fewer."""
     whole = StyleGAN.refit
     monkeypatch.setattr(StyleGAN, "refit", lambda self, samples=2_000: whole(self, samples))
-
-
-def random_prior(config: StyleGANConfig) -> StyleGAN:
-    torch.manual_seed(0)
-    prior = StyleGAN(config, "random").requires_grad_(False)
-    for name, p in prior.named_parameters():
-        if name.endswith(("noise_strength", "bias", "const")):
-            torch.nn.init.normal_(p, 0.0, 0.3 if name.startswith("synthesis") else 3.0)
-    prior.refit()
-    return prior
 
 
 def write(prior: StyleGAN, noise: str = "noise.weight") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -81,8 +74,8 @@ def merged(mapping: dict[str, Tensor], synthesis: dict[str, Tensor]) -> dict[str
     ],
     ids=["lernapparat", "PULSE", "merged"],
 )
-def test_round_trip(config: StyleGANConfig, form: Callable, noise: str):
-    prior = random_prior(config)
+def test_round_trip(random_style_prior, config: StyleGANConfig, form: Callable, noise: str):
+    prior = random_style_prior(config)
     state = form(*write(prior, noise))
     assert LAYOUT.matches(state)
     ported = LAYOUT.port(state)
@@ -101,32 +94,62 @@ def test_round_trip(config: StyleGANConfig, form: Callable, noise: str):
     assert torch.allclose(again.gaussian_fit[1], prior.gaussian_fit[1])
 
 
-def test_half_precision_is_taken_too():
-    prior = random_prior(NARROW)
+def test_half_precision_is_taken_too(random_style_prior):
+    prior = random_style_prior(NARROW)
     ported = LAYOUT.port({k: v.half() for k, v in one_file(*write(prior)).items()})
     assert all(v.dtype == torch.float32 for v in ported.state.values())
 
 
-def test_what_is_laid_out_otherwise_does_not_match():
-    ours = random_prior(NARROW).state_dict()
+def test_what_is_laid_out_otherwise_does_not_match(random_style_prior):
+    ours = random_style_prior(NARROW).state_dict()
     assert not LAYOUT.matches(ours)
     assert not LAYOUT.matches({})
     assert not LAYOUT.matches({"g_ema.style.1.weight": torch.zeros(1), "g_ema.conv1.conv.weight": torch.zeros(1)})
     assert not LAYOUT.matches({"dense0.weight": torch.zeros(1), "classifier.weight": torch.zeros(1)})
 
 
-def test_one_half_alone_says_what_to_do():
-    mapping, synthesis = write(random_prior(NARROW))
+def test_one_half_alone_says_what_to_do(random_style_prior):
+    mapping, synthesis = write(random_style_prior(NARROW))
     for half, message in ((mapping, "only the mapping half"), (synthesis, "only the synthesis half")):
         assert LAYOUT.matches(half)
         with pytest.raises(WeightsError, match=rf"{message}.*mapping\.pt and synthesis\.pt"):
             LAYOUT.port(half)
 
 
-def changed(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
-    state = one_file(*write(random_prior(CONFIG)))
-    change(state)
-    return state
+def test_two_files_become_one_prior(tiny_stylegan, tmp_path, capsys):
+    for name, half in zip(("mapping", "synthesis"), write(tiny_stylegan), strict=True):
+        torch.save({k: v.contiguous() for k, v in half.items()}, tmp_path / f"{name}.pt")
+    mapping, synthesis, out = (tmp_path / name for name in ("mapping.pt", "synthesis.pt", "ours.safetensors"))
+    command = ["models", "convert", str(synthesis), "--mapping", str(mapping), "-o", str(out), "--precision", "fp32"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    for said in ("lernapparat StyleGAN", "name: ours", "source: synthesis.pt", "mapping: mapping.pt", sha256(mapping)):
+        assert said in printed
+    pictures = load_prior(out).sample([0, 1])
+    assert torch.allclose(pictures, tiny_stylegan.sample([0, 1]), atol=1e-5)
+    assert torch.allclose(load_prior(out).gaussian_fit[1], tiny_stylegan.gaussian_fit[1])
+    swapped = load_prior(convert_prior(mapping, out, mapping=synthesis, half=False))
+    assert torch.equal(swapped.sample([0, 1]), pictures)
+
+
+def test_two_files_that_are_no_pair(tiny_stylegan, tmp_path):
+    mapping, synthesis = write(tiny_stylegan)
+    torch.save(synthesis, tmp_path / "synthesis.pt")
+    torch.save(two_halves(mapping, synthesis), tmp_path / "whole.pt")
+    out = tmp_path / "ours.safetensors"
+    for second, message in (
+        ("synthesis.pt", r"synthesis\.pt with .*several StyleGAN networks"),
+        ("whole.pt", r"several StyleGAN networks"),
+        ("missing.pt", r"missing\.pt: no such file"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            convert_prior(tmp_path / "synthesis.pt", out, mapping=tmp_path / second)
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"other\.pt: holds only the synthesis half"):
+        convert_prior(tmp_path / "synthesis.pt", out, mapping=tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"synthesis\.pt: would be replaced by its own conversion"):
+        convert_prior(tmp_path / "whole.pt", tmp_path / "synthesis.pt", mapping=tmp_path / "synthesis.pt")
+    assert not out.exists()
 
 
 S = "g_synthesis."
@@ -156,6 +179,8 @@ S = "g_synthesis."
         ),
     ],
 )
-def test_what_does_not_fit_is_named(change, message):
+def test_what_does_not_fit_is_named(tiny_stylegan, change, message):
+    state = one_file(*write(tiny_stylegan))
+    change(state)
     with pytest.raises(WeightsError, match=message):
-        LAYOUT.port(changed(change))
+        LAYOUT.port(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from preimage.errors import InputError, WeightsError
 from preimage.measure.judges import JUDGES, is_partial, training_features
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.nets.mobilefacenet import LEFT, SIDE, TOP, MobileFaceNet
+from preimage.train.progan import Recipe
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 WEIGHTS = SHARED / "weights" / "mobilefacenet-128d.safetensors"
@@ -131,6 +133,7 @@ def test_a_judge_that_trained_the_prior_is_partial() -> None:
         return {"recipe": {"discriminator": {"kind": kind, "features": features}}}
 
     assert training_features({"images_seen": 64000}) is None
+    assert training_features({"recipe": asdict(Recipe("runs/x", ["faces"]))}) == ()  # ProGAN sees pixels
     assert training_features(trained("stylegan2", "squeezenet")) == ()
     assert training_features(trained("projected", "squeezenet")) == ("squeezenet",)
     assert is_partial(JUDGES["vgg"], trained("projected", "vgg19-normalised"))

@@ -142,6 +142,15 @@ def test_only_the_layers_that_take_part_are_trained_and_the_average_lags(recipe)
     assert moved[1] < moved[0] / 100  # two steps of a thousandth
 
 
+@pytest.mark.parametrize(("forget", "steps"), [(True, 4), (False, 2 + 4 + 4)])
+def test_the_optimisers_start_anew_with_each_size(recipe, forget, steps):
+    """8, 16 and 8 pictures by 4, 4 and 2: the layers of 4x4 take part in all of the steps."""
+    out = Path(train(replace(recipe, images=(8, 16, 8), forget=forget))).parent
+    for name in ("optimizer.bin", "optimizer_1.bin"):
+        state = torch.load(out / "state" / name, weights_only=True)["state"]
+        assert max(int(entry["step"]) for entry in state.values()) == steps
+
+
 def test_a_finished_run_goes_on_with_extra_pictures(whole, recipe):
     shutil.copytree(whole.out, recipe.out)
     assert train(recipe).is_file()  # nothing left to do
@@ -192,6 +201,7 @@ def test_srnams_recipe_is_as_published():
     assert tuple(recipe.epochs) == (10, 20, 20, 20, 50)
     assert tuple(recipe.batches) == (64, 64, 64, 32, 16)
     assert recipe.images == ()
+    assert not recipe.forget
     assert (recipe.penalty, recipe.drift, tuple(recipe.betas), recipe.ema) == (10, 1e-3, (0, 0.99), 0.999)
     with torch.device("meta"):
         g, d, *_ = build_run(recipe)

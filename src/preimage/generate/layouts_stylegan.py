@@ -63,8 +63,8 @@ def _port(state: State) -> Ported:
     if not mapping or not synthesis:
         there, lacking = ("synthesis", "mapping") if synthesis else ("mapping", "synthesis")
         raise WeightsError(
-            f"holds only the {there} half of a StyleGAN. Save both halves (PULSE's mapping.pt and synthesis.pt) as one "
-            f"dictionary, {{'mapping': …, 'synthesis': …}}; the {lacking} half is the other file of the pair."
+            f"holds only the {there} half of a StyleGAN; the {lacking} half is the other file of the pair (PULSE's mapping.pt "
+            "and synthesis.pt). Convert both at once: preimage models convert synthesis.pt --mapping mapping.pt."
         )
     try:
         config = _config(mapping, synthesis)

@@ -1,11 +1,11 @@
-"""What style-based priors share: their shape, a mapping to W, truncation, the Gaussian fit, noise maps, samples."""
+"""What style-based priors share: their shape, mapping and synthesis, truncation, the Gaussian fit, noise maps, samples."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -62,22 +62,29 @@ class StyleConfig:
 
 
 class StylePrior(nn.Module):
-    """A prior with a mapping network; a subclass adds the synthesis.
+    """A mapping network and a synthesis network; meets the `Prior` contract.
 
     Args:
         config: its shape.
         name: for provenance.
         mapping: z (n, z_dim) -> w (n, w_dim), ending in a leaky ReLU, with a buffer `w_avg` (w_dim,).
+        synthesis: W+ (n, rows, w_dim), noise maps or None, dtype of the feature maps or None -> pictures in [-1, 1], coarse to
+            fine; the last one counts.
+
+    Attributes:
+        architecture: key of `preimage.weights.ARCHITECTURES`.
     """
+
+    architecture: ClassVar[str]
 
     config: StyleConfig
     fit_mean: Tensor
     fit_std: Tensor
 
-    def __init__(self, config: StyleConfig, name: str, mapping: nn.Module):
+    def __init__(self, config: StyleConfig, name: str, mapping: nn.Module, synthesis: nn.Module):
         super().__init__()
         self.config, self.name = config, name
-        self.mapping = mapping
+        self.mapping, self.synthesis = mapping, synthesis
         self.register_buffer("fit_mean", torch.zeros(config.w_dim))
         self.register_buffer("fit_std", torch.zeros(config.w_dim))
 
@@ -131,7 +138,9 @@ class StylePrior(nn.Module):
     def synthesize(
         self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
-        raise NotImplementedError
+        """`Prior.synthesize`; dtype: of the feature maps."""
+        picture: Tensor = self.synthesis(latents, noise, dtype)[-1]
+        return (picture + 1) / 2
 
     def forward(self, latents: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         return self.synthesize(latents, noise)
@@ -139,3 +148,7 @@ class StylePrior(nn.Module):
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         return self.synthesize(self.latents(seeds, truncation), self.noise(seeds)).clamp(0, 1)
+
+    def metadata(self) -> dict[str, Any]:
+        """What a weight file must say to rebuild this module."""
+        return {"architecture": self.architecture, "config": asdict(self.config)}

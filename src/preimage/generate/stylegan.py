@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -152,8 +152,10 @@ class Synthesis(nn.Module):
             previous = config.channels(side)
         self.torgb = EqualConv2d(previous, 3, 1, activate=False)
 
-    def forward(self, ws: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """ws (n, rows, w_dim) -> (n, 3, resolution, resolution).
+    def forward(
+        self, ws: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
+    ) -> list[Tensor]:
+        """ws (n, rows, w_dim) -> the one RGB picture, (n, 3, resolution, resolution).
 
         noise: one map per layer or None for silence. dtype: of the feature maps; RGB is float32.
         """
@@ -166,29 +168,15 @@ class Synthesis(nn.Module):
             x = block.layer0(x, ws[:, 2 * i], maps[2 * i])
             x = block.layer1(x, ws[:, 2 * i + 1], maps[2 * i + 1])
         rgb: Tensor = self.torgb(x.float())
-        return rgb.float()
+        return [rgb.float()]
 
 
 class StyleGAN(StylePrior):
-    """A StyleGAN prior; meets the `Prior` contract.
+    """A StyleGAN prior; `config` is its shape, `name` says where it comes from."""
 
-    Args:
-        config: its shape.
-        name: for provenance.
-    """
+    architecture: ClassVar[str] = "stylegan"
 
     config: StyleGANConfig
 
     def __init__(self, config: StyleGANConfig, name: str = "stylegan"):
-        super().__init__(config, name, Mapping(config))
-        self.synthesis = Synthesis(config)
-
-    def synthesize(
-        self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
-    ) -> Tensor:
-        picture: Tensor = self.synthesis(latents, noise, dtype)
-        return (picture + 1) / 2
-
-    def metadata(self) -> dict[str, Any]:
-        """What a weight file must say to rebuild this module."""
-        return {"architecture": "stylegan", "config": asdict(self.config)}
+        super().__init__(config, name, Mapping(config), Synthesis(config))

@@ -7,8 +7,8 @@ foreign checkpoints of any size map on them name by name. Skip-RGB architecture,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -145,31 +145,17 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN2(StylePrior):
-    """A StyleGAN2 prior; meets the `Prior` contract.
+    """A StyleGAN2 prior; `config` is its shape, `name` says where it comes from."""
 
-    Args:
-        config: its shape.
-        name: for provenance.
-    """
+    architecture: ClassVar[str] = "stylegan2"
 
     config: StyleGAN2Config
 
     def __init__(self, config: StyleGAN2Config, name: str = "stylegan2"):
-        super().__init__(config, name, Mapping(config))
-        self.synthesis = Synthesis(config)
+        super().__init__(config, name, Mapping(config), Synthesis(config))
 
     def side_outputs(
         self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
     ) -> dict[int, Tensor]:
         """The RGB pictures of every side, {side: (n, 3, side, side)}, around [0, 1], not clamped."""
         return {rgb.shape[-1]: (rgb + 1) / 2 for rgb in self.synthesis(latents, noise, dtype)}
-
-    def synthesize(
-        self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
-    ) -> Tensor:
-        pictures: list[Tensor] = self.synthesis(latents, noise, dtype)
-        return (pictures[-1] + 1) / 2
-
-    def metadata(self) -> dict[str, Any]:
-        """What a weight file must say to rebuild this module."""
-        return {"architecture": "stylegan2", "config": asdict(self.config)}

@@ -53,9 +53,10 @@ def training_features(trained: Mapping[str, Any]) -> tuple[str, ...] | None:
     Returns:
         Names out of `nets.features.FEATURE_NETWORKS`; none for a discriminator on pixels; None where the file does not say.
     """
-    discriminator = trained.get("recipe", {}).get("discriminator", {})
+    recipe = trained.get("recipe", {})
+    discriminator = recipe.get("discriminator", {})
     if "kind" not in discriminator:
-        return None
+        return () if "drift" in recipe else None  # a recipe of train/progan.py, whose discriminator sees pixels
     if discriminator["kind"] != "projected":
         return ()
     features = discriminator.get("features", ())

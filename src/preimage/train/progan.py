@@ -44,6 +44,8 @@ class Recipe:
         extra: pictures to show at full size after the last phase; a run that continues may have more of them.
         lr_g, lr_d: Adam's learning rates.
         betas: Adam's betas.
+        forget: whether Adam starts anew with each size: a new size changes all slopes at once, and steps scaled by the old
+            ones destroy what was learned (Karras et al. do so in their code; pro_gan_pytorch does not).
         penalty: weight of the gradient penalty (lambda of WGAN-GP).
         drift: weight of the mean square of the real scores.
         ema: what the generator's moving average keeps of itself at each step.
@@ -65,6 +67,7 @@ class Recipe:
     lr_g: float = 1e-3
     lr_d: float = 1e-3
     betas: tuple[float, float] = (0.0, 0.99)
+    forget: bool = True
     penalty: float = 10.0
     drift: float = 1e-3
     ema: float = 0.999
@@ -196,6 +199,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     while run.progress.images < plan.total:
         stage = plan.stage(run.progress.images)
         side, alpha, size = recipe.generator.resolutions[stage.depth - 1], stage.alpha, stage.batch // processes
+        if recipe.forget and run.progress.images in plan.ends:
+            for optimiser in (opt_g, opt_d):
+                optimiser.state.clear()
         if size != streaming:
             rank = accelerator.process_index
             stream = batches(pictures, size, recipe.seed, run.progress.images, rank, processes)

@@ -115,7 +115,7 @@ def _results(report: Report) -> str:
     if not table:
         return "<p>Nothing was measured.</p>"
     published = any(row.published for row in table)
-    head = ["Metric", *(safe(m.name) for m in report.methods), *(["Published"] if published else [])]
+    head = _head(report, "Metric", published)
     body = []
     for row in table:
         line = [_metric(row)]
@@ -132,6 +132,11 @@ def _results(report: Report) -> str:
     marked = any(cell and cell.best for row in table for cell in row.cells)
     caption = "Mean over the inputs, 95 % interval below it." + (" Bold: the best mean of the row." if marked else "")
     return html_table(caption, head, body, "results") + _extremes(report)
+
+
+def _head(report: Report, first: str, published: bool) -> list[str]:
+    """Titles of a table with a column per method and, where there are any, published numbers."""
+    return [first, *(safe(m.name) for m in report.methods), *(["Published"] if published else [])]
 
 
 def _metric(row: Row) -> str:
@@ -207,11 +212,10 @@ def _cost(report: Report) -> str:
     if not table:
         return ""
     published = any(row.published for row in table)
-    head = ["", *(safe(m.name) for m in report.methods), *(["Published"] if published else [])]
     body = [
         [safe(row.name), *map(numeral, row.values), *([figures(row.published)] if published else [])] for row in table
     ]
-    return html_table("As measured in this run.", head, body, "facts")
+    return html_table("As measured in this run.", _head(report, "", published), body, "facts")
 
 
 def _published(report: Report) -> str:

@@ -3,12 +3,13 @@
     preimage models convert ffhq.pkl -o ffhq.safetensors --licence "CC BY-NC 4.0"
 
 Whose file it is shows from the names of its tensors, the shape of the network from theirs. What comes out is a prior like any
-other, in half precision, and keeps the name and sha256 of the file it came from.
+other, in half or full precision, and keeps the name and sha256 of the file it came from.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ def convert_prior(
     name: str | None = None,
     licence: str = UNCONFIRMED,
     checkpoint: Checkpoint | None = None,
+    *,
+    half: bool = True,
+    mapping: str | Path | None = None,
 ) -> Path:
     """Turn a foreign checkpoint of a generator into a prior of ours.
 
@@ -50,6 +54,8 @@ def convert_prior(
         name: of the prior, for provenance; default: the name of the file written.
         licence: of the weights, as the user confirms it.
         checkpoint: what `read_checkpoint` gave, where the file is already read.
+        half: store half precision, which halves the file and may move a pixel by a grey level; else float32.
+        mapping: the file with the mapping network, where the generator was published in two.
 
     Returns:
         The file written.
@@ -60,33 +66,50 @@ def convert_prior(
     """
     path = Path(path).expanduser()
     checkpoint = checkpoint or read_checkpoint(path)
+    other = read_checkpoint(mapping) if mapping is not None else None
+    label = f"{path} with {other.path}" if other else f"{path}"
     out = Path(out).expanduser()
     out = out / f"{path.stem}.safetensors" if out.is_dir() else out
-    if out.resolve() == path.resolve():
-        raise WeightsError(f"{path}: would be replaced by its own conversion; name another file with -o.")
+    for source in (path, *([other.path] if other else [])):
+        if out.resolve() == source.resolve():
+            raise WeightsError(f"{source}: would be replaced by its own conversion; name another file with -o.")
     if checkpoint.about.get("format") == FORMAT:
         raise WeightsError(f"{path}: already a prior of this package; give it to --prior as it is.")
     try:
-        layout = find_layout(checkpoint)
-        ported = layout.port(checkpoint.tensors)
-        prior = _build(ported, name or out.stem)
+        whole = _joined(checkpoint, other) if other else checkpoint
+        layout = find_layout(whole)
+        ported = layout.port(whole.tensors)
+        prior = _build(ported, name or out.stem, half)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise WeightsError(f"{label}: {error}") from None
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise WeightsError(
-            f"{path}: a generator of a known kind whose tensors do not fit together ({reason}). The file is incomplete, or a "
+            f"{label}: a generator of a known kind whose tensors do not fit together ({reason}). The file is incomplete, or a "
             "variant; take the published one."
         ) from None
     trained = {
         "source": path.name,
         "source_sha256": sha256(path),
         "source_kind": checkpoint.kind,
+        **({"mapping": other.path.name, "mapping_sha256": sha256(other.path)} if other else {}),
         "layout": layout.name,
+        "precision": "fp16" if half else "fp32",
         "notes": list(ported.notes),
     }
-    save_prior(out, prior, trained, licence)
+    save_prior(out, prior, trained, licence, torch.float16 if half else torch.float32)
     return out
+
+
+def _joined(synthesis: Checkpoint, mapping: Checkpoint) -> Checkpoint:
+    """The two halves of a StyleGAN as one checkpoint."""
+    layout = next((layout for layout in LAYOUTS if layout.matches(synthesis.tensors)), None)
+    if layout is not None and layout not in layouts_stylegan.LAYOUTS:
+        raise WeightsError(f"holds a whole generator ({layout.name}), which needs no second file; leave --mapping out.")
+    halves = {"synthesis": synthesis.tensors, "mapping": mapping.tensors}
+    return replace(
+        synthesis, tensors={f"{half}.{key}": value for half, ts in halves.items() for key, value in ts.items()}
+    )
 
 
 def find_layout(checkpoint: Checkpoint) -> Layout:
@@ -107,16 +130,15 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     return found
 
 
-def _build(ported: Ported, name: str) -> nn.Module:
-    """The prior as it will be read again: in half precision, complete, and able to make pictures."""
+def _build(ported: Ported, name: str, half: bool) -> nn.Module:
+    """The prior as it will be read again: in its precision, complete, and able to make pictures."""
     if ported.architecture not in ARCHITECTURES:
         raise WeightsError(f"needs the architecture {ported.architecture!r}, which this version does not know.")
-    state: dict[str, Tensor] = {key: value.detach().half().float() for key, value in ported.state.items()}
-    bad = [key for key, value in state.items() if not bool(value.isfinite().all())]
-    if bad:
-        raise WeightsError(
-            f"{bad[0]} holds NaN, or numbers beyond half precision; the file is damaged, or its training failed."
-        )
+    state: dict[str, Tensor] = {key: value.detach().float() for key, value in ported.state.items()}
+    _check_finite(state, "NaN or infinity; the file is damaged, or its training failed.")
+    if half:
+        state = {key: value.half().float() for key, value in state.items()}
+        _check_finite(state, "numbers beyond half precision; convert it with --precision fp32.")
     prior: Any = ARCHITECTURES[ported.architecture](ported.config, name)
     prior.load_state_dict(state)
     prior.eval().requires_grad_(False)
@@ -126,3 +148,9 @@ def _build(ported: Ported, name: str) -> nn.Module:
         raise WeightsError("makes pictures with NaN; the file is damaged, or its training failed.")
     module: nn.Module = prior
     return module
+
+
+def _check_finite(state: dict[str, Tensor], what: str) -> None:
+    bad = next((key for key, value in state.items() if not bool(value.isfinite().all())), None)
+    if bad is not None:
+        raise WeightsError(f"{bad} holds {what}")

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from preimage.cli import main
+from preimage.convert import LAYOUTS, convert_prior
 from preimage.errors import OutputError, WeightsError
-from preimage.generate.convert import LAYOUTS, convert_prior
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.layers import fir_kernel, upsample2
 from preimage.nets.trunks import SqueezeNet11
@@ -352,6 +352,24 @@ def test_tensorflow_kernels_stand_as_their_program_uses_them(source: StyleGAN2) 
     torch.testing.assert_close(layer(x, w), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("layout", ["nvidia", "tensorflow", "rosinality"])
+def test_full_precision_keeps_every_number(source: StyleGAN2, tmp_path: Path, layout: str) -> None:
+    rough = StyleGAN2(TINY, "rough").eval().requires_grad_(False)
+    third = {k: v + torch.rand_like(v) * 1e-4 for k, v in source.state_dict().items()}  # not numbers of half precision
+    rough.load_state_dict(third)
+    path = WRITERS[layout][1](rough, tmp_path / "theirs.pkl")
+    w_plus, pictures = torch.randn(2, TINY.rows, 14), {}
+    for half in (False, True):
+        out = convert_prior(path, tmp_path / "ours.safetensors", half=half)
+        pictures[half] = load_prior(out).synthesize(w_plus)
+        assert json.loads(metadata(out)["trained"])["precision"] == ("fp16" if half else "fp32")
+        with safe_open(str(out), "pt") as file:
+            assert file.get_tensor("mapping.fc0.weight").dtype == (torch.float16 if half else torch.float32)
+    expected = rough.synthesize(w_plus)
+    torch.testing.assert_close(pictures[False], expected, atol=1e-6, rtol=0)
+    assert float((pictures[True] - expected).abs().max()) > 1e-6
+
+
 def test_names_of_layouts_are_different() -> None:
     names = [layout.name for layout in LAYOUTS]
     assert len(set(names)) == len(names) >= 7
@@ -412,6 +430,7 @@ def test_stylegan2_of_another_kind(source: StyleGAN2, tmp_path: Path) -> None:
     refused({**state, "synthesis.b8.conv2.weight": torch.zeros(1)}, tmp_path, "do not fit together.*conv2")
     refused({**state, "synthesis.b8.resample_filter": torch.eye(4)}, tmp_path, r"another filter than \[1, 3, 3, 1\]")
     refused({**state, "synthesis.b8.conv1.bias": torch.full((12,), math.nan)}, tmp_path, "holds NaN")
+    refused({**state, "synthesis.b8.conv1.bias": torch.full((12,), 1e5)}, tmp_path, "beyond half.*--precision fp32")
     wide = {k: F.pad(v, (0, 1)) if k == "synthesis.b8.torgb.affine.bias" else v for k, v in state.items()}
     refused(wide, tmp_path, "of the widths")
     refused({**rosinality_state(source), "convs.0.skip.weight": torch.zeros(1)}, tmp_path, "rosinality's layout has")
@@ -455,6 +474,11 @@ def test_one_command_converts_priors_and_networks_that_measure(
     assert_same(out, source)
     assert main(["models", "convert", str(path)]) == 0
     assert_same(tmp_path / "theirs.safetensors", source)
+    assert main([*command, "--precision", "fp32"]) == 0
+    assert "precision: fp32" in capsys.readouterr().out
+    assert_same(out, source)
+    assert main([*command, "--mapping", str(path)]) == 1
+    assert "holds a whole generator (rosinality StyleGAN2)" in capsys.readouterr().err
     torch.save(SqueezeNet11().state_dict(), tmp_path / "judge.pth")
     assert main(["models", "convert", str(tmp_path / "judge.pth"), "-o", str(tmp_path / "judge.safetensors")]) == 0
     assert "squeeze" in capsys.readouterr().out
