@@ -6,9 +6,8 @@ Both players of a step share the same imagined pictures and the same fixed featu
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,160 +15,22 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from preimage.errors import RecipeError
-from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+from preimage.generate.stylegan2 import StyleGAN2
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.nets.layers import channels_last
 from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.ada import OverfittingControl
-from preimage.train.augment import AUGMENTATIONS, augment
+from preimage.train.augment import augment
 from preimage.train.data import batches, load_pictures
 from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, share, update_average
+from preimage.train.stylegan2_settings import LOSSES, DiscriminatorSettings, Recipe, lazy, rates
 from preimage.weights import load_prior
 
+__all__ = ["DiscriminatorSettings", "Recipe", "describe", "train"]
+
 Discriminator = StyleGAN2Discriminator | ProjectedDiscriminator
-LOSSES = {
-    "hinge": (losses.hinge_d, losses.hinge_g),
-    "nonsaturating": (losses.nonsaturating_d, losses.nonsaturating_g),
-}
-
-
-@dataclass(frozen=True)
-class DiscriminatorSettings:
-    """Which discriminator judges, and how.
-
-    Attributes:
-        kind: "stylegan2" (residual, minibatch statistics) or "projected" (heads on fixed features).
-        loss: "nonsaturating" (StyleGAN2) or "hinge" (projected).
-        r1_gamma: weight of the gradient penalty; 0 turns it off.
-        r1_every: steps between two penalties (lazy regularisation).
-        channel_base, channel_max: widths of the residual discriminator.
-        group: pictures per group of its minibatch statistics.
-        features: feature network of the projected one: squeezenet, vgg19-normalised, vgg19-distilled.
-        feature_weights: path of that network's safetensors file.
-        feature_size: side in pixels that pictures are enlarged to before the feature network.
-        width: channels of the projected heads.
-        pixel_width: channels of the patch head on the raw pixels; 0 leaves it out.
-    """
-
-    kind: str = "stylegan2"
-    loss: str = "nonsaturating"
-    r1_gamma: float = 1.0
-    r1_every: int = 16
-    channel_base: int = 16384
-    channel_max: int = 512
-    group: int = 4
-    features: str = "squeezenet"
-    feature_weights: str = ""
-    feature_size: int = 128
-    width: int = 64
-    pixel_width: int = 16
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of one run; every duration counts pictures.
-
-    Attributes:
-        out: run folder.
-        data: folders or zip archives of training pictures.
-        generator: shape of the generator.
-        discriminator: who judges.
-        images: how many real pictures to show in all.
-        batch: pictures per step, over all processes.
-        lr_g, lr_d: Adam's learning rates.
-        lr_steps: from so many pictures on, other rates: [[images, lr_g, lr_d], ...]; with lr_g 0 the discriminator learns alone,
-            as a new one beside an `init` must at first.
-        betas: Adam's betas.
-        style_mixing: probability that a picture uses two latents, crossing over at a random row.
-        path_length: weight of the path-length regularisation (2 in the paper); 0 turns it off.
-        path_length_every: steps between two of them (lazy regularisation).
-        path_length_shrink: on so many times fewer pictures than a step has.
-        augment: differentiable augmentations: colour, translation, cutout, or ADA's ada-blit, ada-geometry, ada-colour.
-        augment_probability: share of the pictures that are augmented; with `ada_target` the share at the start.
-        ada_target: mean sign of the scores of real pictures that the share is steered to (0.6 in the paper); 0: fixed share.
-        ada_images: pictures in which the share could go from 0 to 1.
-        ada_every: steps between two corrections of the share.
-        ema_half_life: half-life of the generator's moving average.
-        precision: fp32 or bf16 feature maps.
-        compile: torch.compile the networks (pays after about a minute).
-        snapshot: pictures between two grids and saved states.
-        log: pictures between two lines of stats.jsonl.
-        seed: of everything random.
-        init: prior that the generator and its average start from (name, path or hub id); empty for random weights.
-            A run whose state is lost goes on from its export, with a new discriminator.
-        name: of the exported prior.
-    """
-
-    out: str
-    data: list[str]
-    generator: StyleGAN2Config = field(default_factory=StyleGAN2Config)
-    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
-    images: int = 400_000
-    batch: int = 32
-    lr_g: float = 2e-3
-    lr_d: float = 2e-3
-    lr_steps: tuple[tuple[int, float, float], ...] = ()
-    betas: tuple[float, float] = (0.0, 0.99)
-    style_mixing: float = 0.5
-    path_length: float = 0.0
-    path_length_every: int = 4
-    path_length_shrink: int = 2
-    augment: tuple[str, ...] = ("colour", "translation")
-    augment_probability: float = 1.0
-    ada_target: float = 0.0
-    ada_images: int = 500_000
-    ada_every: int = 4
-    ema_half_life: float = 10_000.0
-    precision: str = "fp32"
-    compile: bool = False
-    snapshot: int = 20_000
-    log: int = 2_000
-    seed: int = 0
-    init: str = ""
-    name: str = "prior"
-
-    def __post_init__(self) -> None:
-        d = self.discriminator
-        for value, choices, key in (
-            (d.kind, ("stylegan2", "projected"), "discriminator.kind"),
-            (d.loss, tuple(LOSSES), "discriminator.loss"),
-            (self.precision, ("fp32", "bf16"), "precision"),
-        ):
-            if value not in choices:
-                raise RecipeError(f"{key}: {value!r} is not one of {', '.join(choices)}.")
-        unknown = [a for a in self.augment if a not in AUGMENTATIONS]
-        if unknown:
-            raise RecipeError(f"augment: {', '.join(unknown)} unknown; there are {', '.join(AUGMENTATIONS)}.")
-        if not 0 <= self.augment_probability <= 1 or min(self.ada_images, self.ada_every) < 1:
-            raise RecipeError(
-                f"augment_probability ({self.augment_probability}) must lie in [0, 1], ada_images and ada_every above 0."
-            )
-        if self.snapshot % self.batch or self.log % self.batch:
-            raise RecipeError(
-                f"snapshot ({self.snapshot}) and log ({self.log}) must be multiples of batch ({self.batch})."
-            )
-
-
-def rates(recipe: Recipe, images: int) -> tuple[float, float]:
-    """Learning rates of generator and discriminator after so many pictures, corrected for lazy regularisation."""
-    g, d = recipe.lr_g, recipe.lr_d
-    for start, later_g, later_d in sorted(recipe.lr_steps):
-        if images >= start:
-            g, d = later_g, later_d
-    lazy_g, lazy_d = _lazy(recipe)
-    return g * lazy_g, d * lazy_d
-
-
-def _lazy(recipe: Recipe) -> tuple[float, float]:
-    """Corrections of both players' rates and betas under lazy regularisation (StyleGAN2, appendix B)."""
-    pairs = (
-        (recipe.path_length, recipe.path_length_every),
-        (recipe.discriminator.r1_gamma, recipe.discriminator.r1_every),
-    )
-    g, d = (every / (every + 1) if weight else 1.0 for weight, every in pairs)
-    return g, d
 
 
 def build_discriminator(recipe: Recipe) -> Discriminator:
@@ -201,9 +62,9 @@ def build_run(recipe: Recipe) -> tuple[StyleGAN2, Discriminator, torch.optim.Opt
         g.load_state_dict(start.state_dict())
     opt_g, opt_d = (
         torch.optim.Adam(
-            network.parameters(), lr=rate, betas=(recipe.betas[0] ** lazy, recipe.betas[1] ** lazy), eps=1e-8
+            network.parameters(), lr=rate, betas=(recipe.betas[0] ** power, recipe.betas[1] ** power), eps=1e-8
         )
-        for network, rate, lazy in zip((g, d), rates(recipe, 0), _lazy(recipe), strict=True)
+        for network, rate, power in zip((g, d), rates(recipe, 0), lazy(recipe), strict=True)
     )
     return g, d, opt_g, opt_d
 
@@ -268,7 +129,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     control = OverfittingControl(recipe.augment_probability, recipe.ada_target, recipe.ada_images)
     lengths = MeanLength()
-    accelerator.register_for_checkpointing(_Holder(average), control, lengths)
+    accelerator.register_for_checkpointing(average, control, lengths)
 
     run = Run(Path(recipe.out), accelerator)
     run.begin(
@@ -284,7 +145,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     loss_d, loss_g = LOSSES[recipe.discriminator.loss]
     autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": dtype is torch.bfloat16}
     project = compiled(d.project, recipe.compile and isinstance(d, ProjectedDiscriminator))
-    gamma, lazy = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
+    gamma, interval = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
     path = run.folder / "prior.safetensors"
     signs: list[Tensor] = []
 
@@ -312,10 +173,10 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             value_d = loss_d(scores_real, scores_fake)
         opt_d.zero_grad(set_to_none=True)
         accelerator.backward(value_d)
-        if gamma and step % lazy == 0:
+        if gamma and step % interval == 0:
             real.requires_grad_(True)
             penalty = losses.r1_penalty(real, d(d.project(real)))
-            accelerator.backward(penalty * (gamma / 2 * lazy))
+            accelerator.backward(penalty * (gamma / 2 * interval))
             run.add(r1=penalty.detach())
         share(accelerator, d)
         opt_d.step()
@@ -388,19 +249,6 @@ class MeanLength:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.value = state["value"]
-
-
-class _Holder:
-    """Lets accelerate save a module that it did not prepare."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.module.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state)
 
 
 def describe(recipe: Recipe) -> str:
