@@ -151,6 +151,19 @@ def test_the_optimisers_start_anew_with_each_size(recipe, forget, steps):
         assert max(int(entry["step"]) for entry in state.values()) == steps
 
 
+def test_the_generator_waits_for_the_discriminator_after_each_growth(recipe):
+    plan = Plan((8, 24, 48), (4, 4, 2), 0.5, extra=4)
+    assert [plan.since_growth(i) for i in (0, 4, 8, 20, 24, 30, 48, 50)] == [0, 4, 0, 12, 0, 6, 24, 26]
+    out = Path(train(replace(recipe, warmup=10), stop_after=0.0)).parent
+    seen = []
+    for _ in range(4):
+        train(replace(recipe, warmup=10), stop_after=0.0)
+        state = torch.load(out / "state" / "optimizer.bin", weights_only=True)
+        seen.append((lines(replace(recipe, warmup=10))[-1]["images"], state["param_groups"][0]["lr"] / recipe.lr_g))
+    # of the last step before each line, which began 4, later 2 pictures before it
+    assert seen == [(12, 0.0), (20, 0.8), (24, 1.0), (30, pytest.approx(0.4))]
+
+
 def test_a_finished_run_goes_on_with_extra_pictures(whole, recipe):
     shutil.copytree(whole.out, recipe.out)
     assert train(recipe).is_file()  # nothing left to do

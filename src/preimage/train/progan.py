@@ -46,6 +46,8 @@ class Recipe:
         betas: Adam's betas.
         forget: whether Adam starts anew with each size: a new size changes all slopes at once, and steps scaled by the old
             ones destroy what was learned (Karras et al. do so in their code; pro_gan_pytorch does not).
+        warmup: pictures after each growth over which the generator's rate rises from 0: it waits until the discriminator can
+            see the new size, else it overruns it and both are lost.
         penalty: weight of the gradient penalty (lambda of WGAN-GP).
         drift: weight of the mean square of the real scores.
         ema: what the generator's moving average keeps of itself at each step.
@@ -68,6 +70,7 @@ class Recipe:
     lr_d: float = 1e-3
     betas: tuple[float, float] = (0.0, 0.99)
     forget: bool = True
+    warmup: int = 0
     penalty: float = 10.0
     drift: float = 1e-3
     ema: float = 0.999
@@ -124,6 +127,10 @@ class Plan:
     def total(self) -> int:
         """Pictures shown in all."""
         return self.ends[-1] + self.extra
+
+    def since_growth(self, images: int) -> int:
+        """Pictures shown since the networks last grew, or since the start."""
+        return images - max((end for end in self.ends[:-1] if end <= images), default=0)
 
     def stage(self, images: int) -> Stage:
         """The stage of the step that begins after so many pictures; its own pictures count for the fade-in already."""
@@ -199,9 +206,12 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     while run.progress.images < plan.total:
         stage = plan.stage(run.progress.images)
         side, alpha, size = recipe.generator.resolutions[stage.depth - 1], stage.alpha, stage.batch // processes
-        if recipe.forget and run.progress.images in plan.ends:
+        since = plan.since_growth(run.progress.images)
+        if recipe.forget and not since and stage.depth > 1:
             for optimiser in (opt_g, opt_d):
                 optimiser.state.clear()
+        for group in opt_g.param_groups:
+            group["lr"] = recipe.lr_g * min(1.0, since / recipe.warmup if recipe.warmup and stage.depth > 1 else 1.0)
         if size != streaming:
             rank = accelerator.process_index
             stream = batches(pictures, size, recipe.seed, run.progress.images, rank, processes)
