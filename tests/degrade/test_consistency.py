@@ -231,6 +231,17 @@ def test_empty_batch_and_no_rounds() -> None:
     assert int(found.rounds) == 0
 
 
+def test_it_ends_when_the_repairs_are_used_up() -> None:
+    """The projection has converged, no rounding of it is exact, and no repair is left: once a loop without end."""
+    operator = make_operator("area", hr_size=64, lr_size=16)
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 64, 64, generator=rng)
+    lr = torch.round(operator(images[:1]).clamp(0, 1)[0] * 255) / 255
+    found = make_exact(images, lr, operator, repairs=0)
+    assert not bool(found.exact.all())
+    assert bool((found.error[~found.exact] < 1).all())  # grey levels
+
+
 def test_refusals() -> None:
     op = bicubic(16, 4)
     x, lr = torch.zeros(1, 3, 16, 16), torch.zeros(3, 4, 4)

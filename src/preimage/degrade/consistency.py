@@ -152,7 +152,7 @@ def _one(x: Tensor, y: Tensor, operator: LinearOperator, max_rounds: int, repair
     ascent = _Ascent(start, y, operator)
     more_rounds, more_repairs, gap = _FIRST_ROUNDS, _FIRST_REPAIRS, math.inf
     projected = repaired = 0
-    while not best.exact and (projected < max_rounds or repaired < repairs):
+    while not best.exact and (repaired < repairs or (projected < max_rounds and ascent.gap >= _CLOSE)):
         for _ in range(min(more_rounds, max_rounds - projected)):
             if ascent.gap < _CLOSE:
                 break
