@@ -23,9 +23,11 @@ from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.weights import (
     FOLDER,
     WeightEntry,
+    default_degradation,
     default_prior,
     describe_weights,
     list_weights,
+    load_degradation,
     load_prior,
     read_metadata,
     read_module,
@@ -269,6 +271,21 @@ def test_what_is_no_prior_is_not_loaded_as_one():
     with pytest.raises(WeightsError, match="kind 'niqe', not a prior"):
         load_prior("niqe-faces64")
     assert "kind: niqe" in describe_weights("niqe-faces64")
+
+
+def test_embedded_degradations_load_and_degrade():
+    names = [name for name, entry in weight_table().items() if entry.kind == "degradation"]
+    if not names:
+        pytest.skip("no embedded degradation in this checkout")
+    assert default_degradation() == names[0]
+    for name in names:
+        model = load_degradation(name)
+        small = model(torch.rand(1, 3, model.hr_size, model.hr_size), model.noise([0]))
+        assert small.shape == (1, 3, model.lr_size, model.lr_size)
+        assert float(small.std()) > 0.01
+        with pytest.raises(WeightsError, match="kind 'degradation', not a prior"):
+            load_prior(name)
+    assert load_degradation().name == load_degradation("degradation-gan").name == names[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------- own

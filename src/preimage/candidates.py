@@ -6,20 +6,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from preimage.degrade.learned import NOISE, WHY_INEXACT, LearnedDegradation, Operator, learned_spec, pack_noise
 from preimage.errors import InputError
-
-if TYPE_CHECKING:
-    from preimage.degrade.linear import LinearOperator
 
 HALF_CERTAINTY = 16.0
 """Grey levels of spread between candidates that halve `Candidates.certainty`."""
 
 _PER_CANDIDATE = ("error", "exact", "moved", "error_before", "steps")
+_MAYBE = ("l1",)  # per candidate too, where there is one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,9 +31,9 @@ class Candidates:
         images: (n, 3, H, W) float32 RGB in [0, 1], every value k/255: exactly the file that is saved.
         seeds: n seeds, the addresses of the candidates.
         lr: (3, h, w) float32 RGB in [0, 1], the picture that went in.
-        operator: the downscaling the candidates answer to.
+        operator: the downscaling the candidates answer to, linear or learned.
         error: (n,) RMS difference in grey levels between `lr` and the downscaled saved file.
-        exact: (n,) bool, whether the saved file downscales to `lr` byte for byte.
+        exact: (n,) bool, whether the saved file downscales to `lr` byte for byte; never with a learned degradation.
         moved: (n,) RMS change in grey levels that the consistency projection made.
         error_before: (n,) RMS downscaling error in grey levels before that projection: how well the prior itself
             explains `lr`.
@@ -43,15 +42,18 @@ class Candidates:
         seconds: time spent on all of them.
         method: name of the method.
         prior: name of the prior, None for a method without.
+        l1: (n,) mean absolute difference in grey levels between `lr` and the saved file as the learned degradation makes
+            it small with the candidate's noise; None where the downscaling is linear.
 
     Raises:
-        InputError: no candidate, lengths or shapes that do not fit, picture values off the 8-bit grid.
+        InputError: no candidate, lengths or shapes that do not fit, picture values off the 8-bit grid, an exact candidate of
+            a learned degradation.
     """
 
     images: Tensor
     seeds: tuple[int, ...]
     lr: Tensor
-    operator: LinearOperator
+    operator: Operator
     error: Tensor
     exact: Tensor
     moved: Tensor
@@ -61,6 +63,7 @@ class Candidates:
     seconds: float = 0.0
     method: str
     prior: str | None = None
+    l1: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.numel() == 0:
@@ -70,7 +73,7 @@ class Candidates:
         n = len(self.images)
         if len(self.seeds) != n:
             raise InputError(f"candidates: {n} images but {len(self.seeds)} seeds; give one seed per image")
-        for name in _PER_CANDIDATE:
+        for name in self._per_candidate():
             if tuple(getattr(self, name).shape) != (n,):
                 raise InputError(f"candidates: {name} must be ({n},), not {tuple(getattr(self, name).shape)}")
         for name, latent in self.latents.items():
@@ -80,6 +83,16 @@ class Candidates:
             raise InputError("candidates: exact must be bool and steps whole numbers")
         for name in ("images", "lr"):
             _check_bytes(getattr(self, name), name)
+        if self.inexact_because and bool(self.exact.any()):
+            raise InputError(f"candidates: exact cannot be true with a {self.inexact_because}; it proves nothing")
+
+    @property
+    def inexact_because(self) -> str:
+        """Why none of them can be exact, "learned degradation"; empty where the downscaling is linear."""
+        return WHY_INEXACT if isinstance(self.operator, LearnedDegradation) else ""
+
+    def _per_candidate(self) -> list[str]:
+        return [*_PER_CANDIDATE, *(name for name in _MAYBE if getattr(self, name) is not None)]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,7 +134,7 @@ class Candidates:
         def pick(values: Tensor) -> Tensor:
             return values[torch.tensor(picks, device=values.device)]
 
-        per_candidate: dict[str, Any] = {name: pick(getattr(self, name)) for name in _PER_CANDIDATE}
+        per_candidate: dict[str, Any] = {name: pick(getattr(self, name)) for name in self._per_candidate()}
         return replace(
             self,
             images=pick(self.images),
@@ -151,7 +164,7 @@ class Candidates:
             if part.operator is not first.operator and operator_spec(part.operator) != operator_spec(first.operator):
                 raise InputError("candidates of different operators cannot be joined; keep them apart")
         per_candidate: dict[str, Any] = {
-            name: torch.cat([getattr(part, name) for part in parts]) for name in _PER_CANDIDATE
+            name: torch.cat([getattr(part, name) for part in parts]) for name in first._per_candidate()
         }
         shared = [name for name in first.latents if all(name in part.latents for part in parts)]
         return replace(
@@ -215,9 +228,16 @@ class Candidates:
             IndexError: no such candidate.
         """
         i = range(len(self))[i]
+        learned = {}
+        if self.l1 is not None:
+            learned = {"l1": f"{float(self.l1[i]):.6g}", "inexact_because": self.inexact_because}
+            if NOISE in self.latents:
+                learned[NOISE] = pack_noise(self.latents[NOISE][i])
         return {
             "Software": f"preimage {package_version()}",
-            "Comment": "One of many pictures that shrink to the same photo. Its detail is imagined.",
+            "Comment": "One of many pictures that could lie behind the same photo. Its detail is imagined."
+            if learned
+            else "One of many pictures that shrink to the same photo. Its detail is imagined.",
             "method": self.method,
             "prior": self.prior or "none",
             "seed": str(self.seeds[i]),
@@ -227,6 +247,7 @@ class Candidates:
             "error_before": f"{float(self.error_before[i]):.6g}",
             "moved": f"{float(self.moved[i]):.6g}",
             "steps": str(int(self.steps[i])),
+            **learned,
         }
 
 
@@ -242,9 +263,10 @@ def certainty(images: Tensor) -> Tensor:
     return torch.exp2(-spread(images) / HALF_CERTAINTY)
 
 
-def operator_spec(operator: LinearOperator) -> str:
+def operator_spec(operator: Operator) -> str:
     """The operator's description as JSON with sorted keys, so that equal operators give equal text."""
-    return json.dumps(operator.spec(), sort_keys=True)
+    spec = learned_spec(operator) if isinstance(operator, LearnedDegradation) else operator.spec()
+    return json.dumps(spec, sort_keys=True)
 
 
 def _check_bytes(values: Tensor, name: str) -> None:

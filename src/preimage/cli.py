@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -69,6 +69,10 @@ def _given(argv: Sequence[str], option: str, default: str) -> str:
 
 def _operator_options(p: ArgumentParser) -> None:
     p.add_argument("--operator", default="bicubic", help="the downscaling: bicubic, bilinear, lanczos, area, gaussian")
+    _border_option(p)
+
+
+def _border_option(p: ArgumentParser) -> None:
     p.add_argument(
         "--border", default="renormalise", help="its edges: renormalise (Pillow), reflect, symmetric (MATLAB)"
     )
@@ -77,7 +81,7 @@ def _operator_options(p: ArgumentParser) -> None:
 def _upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("inputs", nargs="+", help="files, folders or globs of small face pictures")
     p.add_argument("-o", "--output", required=True, help="folder for the results")
-    p.add_argument("--method.name", default="pulse", help="written --method NAME: pulse or bicubic")
+    p.add_argument("--method.name", default="pulse", help="written --method NAME: pulse, sr-nam or bicubic")
     p.add_argument("--preset", default="default", help="settings of the method: default or paper")
     p.add_argument(
         "--prior", type=str | None, default=None, help="name, path or hf-hub:owner/repo (preimage models list)"
@@ -85,20 +89,40 @@ def _upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--scale", type=float | None, default=None, help="checked against the prior's size where given")
     p.add_argument("--seeds", default="0-7", help="which candidates, such as 0-7,12")
     p.add_argument("-n", "--count", type=int | None, default=None, help="the first so many seeds, instead of --seeds")
-    _operator_options(p)
+    p.add_argument(
+        "--operator",
+        type=str | None,
+        default=None,
+        help="the downscaling: bicubic, bilinear, lanczos, area, gaussian, or a learned one by name or path, such as "
+        "degradation-gan-64to16; default: the method's own (bicubic; sr-nam: degradation-gan-64to16)",
+    )
+    _border_option(p)
     p.add_argument("--variants", type=int, default=0, help="of each candidate, so many with resampled fine noise")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
     p.add_argument("--batch", type=int, default=8, help="candidates that run together")
     p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
-    if _given(argv, "--method", "pulse") == "pulse":
-        from preimage.invert.pulse import PRESETS
-        from preimage.invert.search import SearchSettings
+    presets = _presets(_given(argv, "--method", "pulse"))
+    if presets:
+        from preimage.invert.settings import SearchSettings
 
         p.add_class_arguments(SearchSettings, "method", as_group=False)
-        preset = PRESETS.get(_given(argv, "--preset", "default"), PRESETS["default"])
+        preset = presets.get(_given(argv, "--preset", "default"), presets["default"])
         p.set_defaults({f"method.{key}": value for key, value in asdict(preset).items()})
+
+
+def _presets(method: str) -> Mapping[str, Any]:
+    """Presets of a method that searches; none for the others."""
+    if method == "pulse":
+        from preimage.invert.pulse import PRESETS as pulse
+
+        return pulse
+    if method == "sr-nam":
+        from preimage.invert.nam import PRESETS as nam
+
+        return nam
+    return {}
 
 
 def upsample(options: Namespace) -> int:
@@ -119,9 +143,12 @@ def upsample(options: Namespace) -> int:
         controls=controls,
         **given,
     )
-    print(
-        f"{tally.written} candidates written to {output}, {tally.exact} of them exact; {tally.kept} were there before."
-    )
+    about = f"{tally.exact} of them exact"
+    if tally.learned:
+        about = (
+            f"mean L1 through the learned degradation {tally.l1 / tally.learned:.2f} grey levels, none of them exact"
+        )
+    print(f"{tally.written} candidates written to {output}, {about}; {tally.kept} were there before.")
     return _failures(tally.problems)
 
 
@@ -134,7 +161,11 @@ def _degrade_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     )
     _operator_options(p)
     p.add_argument("--corrupt", type=list[str], default=[], help="such as [gaussian_noise:25,jpeg:50], in this order")
-    p.add_argument("--seed", type=int, default=0, help="of the corruptions")
+    p.add_argument(
+        "--model", type=str | None, default=None, help="a learned degradation instead: degradation-gan, path or hub id"
+    )
+    p.add_argument("--variants", type=int, default=0, help="so many different versions of each, NAME_seed0000.png")
+    p.add_argument("--seed", type=int, default=0, help="of the corruptions and of the model's noise")
     p.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
@@ -155,13 +186,20 @@ def _verify_options(p: ArgumentParser, argv: Sequence[str]) -> None:
 
 def verify(options: Namespace) -> int:
     """Shrink every saved candidate with Pillow and compare it with its input, byte for byte."""
-    from preimage.explore import verify_folder
+    from preimage.verify import verify_folder
 
-    exact, problems = verify_folder(options.results)
-    for problem in problems:
+    found = verify_folder(options.results)
+    for problem in found.problems:
         print(f"preimage: {problem}", file=sys.stderr)
-    print(f"{exact} of {exact + len(problems)} candidates shrink to their input byte for byte.")
-    return 1 if problems else 0
+    if found.exact or not found.learned:
+        count = found.exact + len(found.problems)
+        print(f"{found.exact} of {count} candidates shrink to their input byte for byte.")
+    if found.learned:
+        print(
+            f"{found.learned} candidates answer to a learned degradation, so there is nothing to prove: degraded again they "
+            f"differ from their input by {found.l1 / found.learned:.2f} grey levels (mean L1), as recorded."
+        )
+    return 1 if found.problems else 0
 
 
 def _train_options(p: ArgumentParser, argv: Sequence[str]) -> None:
@@ -240,7 +278,7 @@ def models(options: Namespace) -> int:
         print(_convert(options))
         return 0
     for entry in weight_table().values():
-        print(f"{entry.name:14} {entry.kind:6} {entry.licence:13} {entry.description}")
+        print(f"{entry.name:22} {entry.kind:11} {entry.licence:13} {entry.description}")
     return 0
 
 
@@ -323,7 +361,7 @@ def evaluate(options: Namespace) -> int:
 
 def _bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
-        "--methods", default="bicubic,pulse", help="names, with a preset where wanted: bicubic,pulse,pulse:paper"
+        "--methods", default="bicubic,pulse", help="names, with a preset where wanted: bicubic,pulse:paper,sr-nam"
     )
     p.add_argument("--data", required=True, help="folder or zip archive of aligned faces, as large as the prior's")
     p.add_argument("-o", "--output", default="out/bench", help="folder for inputs, candidates and reports")
@@ -332,7 +370,7 @@ def _bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("-n", "--count", type=int, default=64, help="how many faces, the first of a fixed shuffle; 0: all")
     p.add_argument("--shuffle", type=int, default=0, help="seed of that shuffle")
     p.add_argument("--prior", default=None, help="name, path or hub id; default: the package's default prior")
-    p.add_argument("--operator", default="bicubic", help="the downscaling")
+    p.add_argument("--operator", default="bicubic", help="the downscaling, linear or learned, by name or path")
     _measure_options(p)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from preimage.candidates import Candidates, package_version
-from preimage.degrade.consistency import downscale_saved, verify
+from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.corrupt import Corruption, parse_corruption
-from preimage.degrade.linear import LinearOperator, make_operator
-from preimage.errors import InputError, MethodError, OperatorError, OutputError, PreimageError
-from preimage.files import find_images, read_provenance, save_png, unique_stems
+from preimage.degrade.learned import Operator
+from preimage.degrade.linear import make_operator
+from preimage.errors import MethodError, OperatorError, OutputError, PreimageError
+from preimage.files import find_images, save_png, unique_stems
 from preimage.image import as_picture, read_image, to_uint8
 from preimage.invert.method import Method, Varies
-from preimage.invert.problem import check_size
+from preimage.invert.problem import by_name, check_size, degradation_for
 from preimage.invert.registry import load
 from preimage.results import ResultFolder, save_latents
 from preimage.seeds import parse_seeds
+from preimage.weights import load_degradation
 
 
 def upsample(
@@ -34,13 +36,13 @@ def upsample(
     prior: Any = None,
     preset: str = "default",
     scale: float | None = None,
-    operator: LinearOperator | str | None = None,
+    operator: Operator | str | None = None,
     device: str = "auto",
     precision: str = "auto",
     batch: int = 8,
     **controls: Any,
 ) -> Candidates:
-    """Many sharp faces that all downscale to one small picture.
+    """Many sharp faces that could all lie behind one small picture.
 
     Args:
         picture: path, Pillow image, array or tensor of a small square face; see `preimage.image.as_picture`.
@@ -49,7 +51,8 @@ def upsample(
         prior: name, path, hub id or module; None takes the default.
         preset: settings of the method, "default" or "paper".
         scale: checked against the prior's size where given.
-        operator: the downscaling that made the picture; None is bicubic.
+        operator: the downscaling that made the picture: an object, a name, or the path of a learned degradation; None takes
+            the method's own, which is bicubic for all but SR-NAM.
         device, precision: "auto" decides.
         batch: candidates that run together.
         **controls: of the method, such as `steps=50` (`preimage.invert.search.SearchSettings`).
@@ -74,12 +77,16 @@ class Tally:
     Attributes:
         written, kept: candidates made now, candidates found from before.
         exact: of those written, how many downscale byte for byte.
+        learned: of those written, how many answer to a learned degradation and therefore cannot be exact.
+        l1: sum over those of the L1 that they reach, grey levels.
         problems: what failed, one message each.
     """
 
     written: int = 0
     kept: int = 0
     exact: int = 0
+    learned: int = 0
+    l1: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -92,7 +99,7 @@ def upsample_folder(
     preset: str = "default",
     scale: float | None = None,
     seeds: str | int | Iterable[int] = "0-7",
-    operator: str = "bicubic",
+    operator: str | None = None,
     border: str = "renormalise",
     variants: int = 0,
     device: str = "auto",
@@ -107,6 +114,7 @@ def upsample_folder(
     Args:
         inputs: files, folders, globs.
         output: see the layout in `preimage.results.ResultFolder`.
+        operator: name of a linear downscaling, or name, path or hub id of a learned one; None takes the method's own.
         variants: for each candidate also so many with resampled fine noise, `seed0000_noise0000.png`.
         latents: keep the latents of every batch made now, `latents0000.safetensors`, named by its first seed.
         overwrite: replace results of other settings.
@@ -124,6 +132,8 @@ def upsample_folder(
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
+    operator = operator or loaded.capabilities.default_operator
+    named = by_name(operator)
     settings = {
         "method": {**loaded.describe(), **(controls or {})},
         "operator": operator,
@@ -149,8 +159,7 @@ def upsample_folder(
                     bar.say(f"{path}: {note}")
                 lr = picture.pixels
                 check_size(lr, loaded.resolution, scale)
-                side, size = (loaded.resolution, loaded.resolution), (lr.shape[1], lr.shape[2])
-                chosen = make_operator(operator, hr_size=side, lr_size=size, border=border)
+                chosen = degradation_for(lr, loaded.resolution, named, border)
                 target = folder.claim(stems[path], lr, overwrite)
                 todo = folder.missing(stems[path], wanted, variants)
                 tally.kept += len(wanted) - len(todo)
@@ -162,6 +171,9 @@ def upsample_folder(
                     _write_variants(folder, stems[path], loaded, part, variants)
                     tally.written += len(part)
                     tally.exact += int(part.exact.sum())
+                    if part.l1 is not None:
+                        tally.learned += len(part)
+                        tally.l1 += float(part.l1.sum())
                     bar.wrote(len(part))
                 if todo or not (target / "grid.png").is_file():
                     folder.grid(stems[path], lr, wanted)
@@ -183,6 +195,8 @@ def degrade_folder(
     operator: str = "bicubic",
     border: str = "renormalise",
     corrupt: Sequence[str] = (),
+    model: str | None = None,
+    variants: int = 0,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[int, list[str]]:
@@ -194,13 +208,23 @@ def degrade_folder(
         scale: how many times smaller, or `size`: longer side of the result in pixels; neither keeps the size.
         operator, border: the downscaling. With Pillow's filters the result is Pillow's own, byte for byte.
         corrupt: names as in `preimage.degrade.corrupt`, applied in order, before or after the downscaling as each says.
-        seed: of the corruptions; with the picture's name it makes the seed of that picture.
+        model: a learned degradation in the place of the downscaling: an embedded one ("degradation-gan"), a path, a hub id.
+        variants: so many different versions of each picture, by the seeds from `seed` on: `<stem>_seed0000.png`; 0 is one.
+        seed: of the corruptions and of the model's noise; with the picture's name it makes the seed of that picture.
         overwrite: replace files that exist.
 
     Returns:
-        How many were written, and what failed.
+        How many pictures were written, and what failed.
+
+    Raises:
+        PreimageError: settings that contradict each other, or no such model.
     """
     corruptions = [parse_corruption(text) for text in corrupt]
+    if variants < 0 or (variants and model is None and not corruptions):
+        raise OperatorError(f"variants ({variants}) must be 0 or more, and need a --model or a --corrupt that varies.")
+    if model is not None and (scale is not None or size is not None or operator != "bicubic"):
+        raise OperatorError(f"{model} has its own downscaling: leave out scale, size and operator.")
+    learned: Any = load_degradation(model) if model is not None else None
     if scale is not None and size is not None:
         raise OperatorError("give a scale or a size, not both.")
     if (scale is not None and not scale >= 1) or (size is not None and size < 1):
@@ -214,15 +238,16 @@ def degrade_folder(
     except OSError as error:
         raise OutputError(f"{output}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
     written = 0
-    for path in paths:
-        target = folder / f"{stems[path]}.png"
+    for path, turn in product(paths, range(max(variants, 1))):
+        suffix = f"_seed{seed + turn:04d}" if variants else ""
+        target = folder / f"{stems[path]}{suffix}.png"
         try:
             if target.exists() and not overwrite:
                 raise OutputError(f"{target} exists. Choose another folder, or pass --overwrite.")
-            digest = hashlib.blake2b(f"{seed}/{stems[path]}".encode(), digest_size=4).digest()
+            digest = hashlib.blake2b(f"{seed + turn}/{stems[path]}".encode(), digest_size=4).digest()
             own = int.from_bytes(digest, "big")  # of this picture, whatever else is in the list
-            picture = degrade(read_image(path).pixels, scale, size, operator, border, corruptions, own)
-            save_png(target, picture)
+            picture = degrade(read_image(path).pixels, scale, size, operator, border, corruptions, own, learned)
+            save_png(target, picture, {"degradation": learned.name, "noise_seed": str(own)} if learned else None)
             written += 1
         except PreimageError as error:
             problems.append(str(error) if str(path) in str(error) or str(target) in str(error) else f"{path}: {error}")
@@ -238,6 +263,7 @@ def degrade(
     border: str,
     corruptions: Sequence[Corruption],
     seed: int,
+    learned: Any = None,
 ) -> torch.Tensor:
     """One picture (3, H, W) in [0, 1] made small and damaged, as `degrade_folder` does it; uint8."""
     image = picture[None]
@@ -245,7 +271,9 @@ def degrade(
         if corruption.stage == "hr":
             image = corruption(image, seed=seed)
     height, width = picture.shape[-2:]
-    if size is not None:
+    if learned is not None:
+        image = learned.degrade(image, [seed])
+    elif size is not None:
         scale = max(height, width) / size
     if scale is not None:
         low = (max(1, round(height / scale)), max(1, round(width / scale)))
@@ -257,35 +285,6 @@ def degrade(
         if corruption.stage == "lr":
             image = corruption(image, seed=seed)
     return to_uint8(image[0])
-
-
-def verify_folder(results: str | Path) -> tuple[int, list[str]]:
-    """Check a folder of results from the files alone: open each candidate with Pillow, shrink it, compare the bytes.
-
-    Args:
-        results: a folder that `upsample_folder` filled.
-
-    Returns:
-        How many candidates shrink to their input byte for byte, and one message for each that does not.
-
-    Raises:
-        InputError: a folder without results.
-    """
-    exact, problems = 0, []
-    pairs = [(p, p.parent / "input.png") for p in sorted(Path(results).glob("*/seed*.png"))]
-    if not pairs:
-        raise InputError(f"{results}: no candidates here. Give the folder that `preimage upsample -o` filled.")
-    for path, lr in pairs:
-        try:
-            spec = read_provenance(path).get("operator")
-            same, error = verify(path, lr, LinearOperator.from_spec(json.loads(spec)) if spec else None)
-        except PreimageError as problem:
-            problems.append(str(problem))
-            continue
-        exact += same
-        if not same:
-            problems.append(f"{path}: misses its input by {error:.3f} grey levels (RMS)")
-    return exact, problems
 
 
 def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candidates, variants: int) -> None:

@@ -104,7 +104,7 @@ class ResultFolder:
             candidates: what to save.
             variant_of: the seed whose fine noise they vary; their own seeds are those of the noise.
         """
-        more = {} if variant_of is None else {"variant_of": variant_of}
+        more: dict[str, Any] = {} if variant_of is None else {"variant_of": variant_of}
         for i, seed in enumerate(candidates.seeds):
             file = seed_file(seed) if variant_of is None else seed_file(variant_of, seed)
             save_png(
@@ -112,7 +112,7 @@ class ResultFolder:
                 candidates.images[i],
                 candidates.provenance(i) | {k: str(v) for k, v in more.items()},
             )
-            line = {
+            line: dict[str, Any] = {
                 "input": stem,
                 "file": file,
                 "seed": seed,
@@ -126,6 +126,8 @@ class ResultFolder:
                 "seconds": round(candidates.seconds / len(candidates), 3),
                 **more,
             }
+            if candidates.l1 is not None:
+                line |= {"l1": round(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
             append_line(self.path / "summary.jsonl", json.dumps(line))
             self.done[stem, file] = line
 

@@ -15,7 +15,7 @@ from preimage.errors import InputError, OutputError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.generate.own import missing_members
 from preimage.image import to_uint8
-from preimage.invert.pulse import fingerprint
+from preimage.nets.fingerprint import fingerprint
 from preimage.results import seed_file
 from preimage.seeds import parse_seeds
 from preimage.sheet import contact_sheet

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from preimage.degrade.learned import LearnedDegradation, frozen
 from preimage.errors import WeightsError
 from preimage.generate.own import names_own_prior, own_prior
 from preimage.generate.prior import Prior
@@ -34,7 +35,7 @@ class WeightEntry:
     Attributes:
         name: what the user types.
         file: file inside `preimage/pretrained`.
-        kind: "prior", or "niqe" for a model of pristine pictures (`measure.niqe`).
+        kind: "prior", "degradation", or "niqe" for a model of pristine pictures (`measure.niqe`).
         sha256: of the file.
         licence: of the weights.
         description: one sentence.
@@ -101,6 +102,41 @@ def load_prior(name: str | Path | None = None, device: str | torch.device = "cpu
     return prior.to(device).eval().requires_grad_(False)
 
 
+def default_degradation() -> str:
+    """Name of the learned degradation that is used when none is given.
+
+    Raises:
+        WeightsError: none is embedded.
+    """
+    for name, entry in weight_table().items():
+        if entry.kind == "degradation":
+            return name
+    raise WeightsError("no learned degradation is embedded. Give the path of one, which `preimage train` exports.")
+
+
+def load_degradation(name: str | Path | None = None, device: str | torch.device = "cpu") -> LearnedDegradation:
+    """Load a learned degradation, frozen and in eval mode.
+
+    Args:
+        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`; None or "degradation-gan" for the embedded one.
+        device: where to put it.
+
+    Raises:
+        WeightsError: unknown name, missing or damaged file, or a network that is no degradation.
+    """
+    table = weight_table()
+    name = default_degradation() if name is None or str(name) == "degradation-gan" else str(name)
+    if name in table and table[name].kind != "degradation":
+        raise WeightsError(
+            f"{name}: is of the kind {table[name].kind!r}, not a degradation; see `preimage models list`."
+        )
+    path = embedded(name) if name in table else _locate(name, table, "degradation")
+    module: Any = read_module(path)
+    if not isinstance(module, LearnedDegradation):
+        raise WeightsError(f"{path}: holds a {type(module).__name__}, which is not a degradation.")
+    return frozen(module, torch.device(device))
+
+
 def embedded(name: str) -> Path:
     """The file of an entry of the table, after its hash was checked.
 
@@ -117,16 +153,17 @@ def _is_own(name: str, table: dict[str, WeightEntry]) -> bool:
     return name not in table and names_own_prior(name) and not Path(name).is_file()
 
 
-def _locate(name: str, table: dict[str, WeightEntry]) -> Path:
+def _locate(name: str, table: dict[str, WeightEntry], kind: str = "prior") -> Path:
     if name.startswith("hf-hub:"):
-        return download(name)
+        return download(name, f"{kind}.safetensors")
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    known = ", ".join(name for name, entry in table.items() if entry.kind == "prior")
+    known = ", ".join(name for name, entry in table.items() if entry.kind == kind)
+    own = ", or package.module:Class" if kind == "prior" else ""
     raise WeightsError(
-        f"{name}: neither an embedded prior ({known}) nor a file. Give one of these names, the path of a safetensors file, "
-        "hf-hub:owner/repo, or package.module:Class."
+        f"{name}: neither an embedded {kind} ({known}) nor a file. Give one of these names, the path of a safetensors file, "
+        f"hf-hub:owner/repo{own}."
     )
 
 
@@ -181,10 +218,17 @@ def _stylegan(config: dict[str, Any], name: str) -> nn.Module:
     return StyleGAN(StyleGANConfig(**config), name)
 
 
+def _degradation_gan(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfig
+
+    return DegradationGAN(DegradationGANConfig(**config), name)
+
+
 ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     "stylegan2": _stylegan2,
     "stylegan": _stylegan,
     "progan": _progan,
+    "degradation-gan": _degradation_gan,
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfig
 from preimage.errors import InputError, MethodError, OperatorError
 from preimage.files import save_png
 from preimage.measure.bench import bench
@@ -73,6 +74,27 @@ def test_two_methods_on_the_same_inputs(data, prior, tmp_path):
     assert again.methods[1].estimates == report.methods[1].estimates
     with pytest.raises(InputError, match="benchmark of other settings"):
         bench(["bicubic"], data, out, **{**settings, "scale": 2.0})
+
+
+def test_inputs_made_by_a_learned_degradation(data, prior, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = DegradationGAN(DegradationGANConfig(16, 4, 8, (8, 8, 8), (8,)), "tiny-degradation").eval()
+    path = tmp_path / "degradation.safetensors"
+    save_prior(path, network, {})
+    settings = {
+        "scale": 4.0, "seeds": "0", "count": 2, "prior": prior, "metrics": ["psnr-y"], "operator": str(path),
+        "flops": False,
+    }  # fmt: skip
+    report = bench(["bicubic", "sr-nam:paper"], data, tmp_path / "out", **settings)
+    told, learned = report.methods
+    assert told.estimates["exact"].mean == 1.0
+    assert any("told bicubic" in note for note in report.notes)
+    assert "exact" not in learned.estimates
+    assert learned.estimates["lr-l1"].mean > 0
+    assert len({line["name"] for line in learned.inputs}) == 2
+    with pytest.raises(OperatorError, match="makes 4 pixels; give the scale 4"):
+        bench(["bicubic"], data, tmp_path / "b", **{**settings, "scale": 2.0})
 
 
 def test_an_input_that_fails_is_reported(data, prior, tmp_path):

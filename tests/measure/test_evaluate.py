@@ -105,7 +105,13 @@ def test_the_truth_as_a_candidate_is_exact_and_perfect(folders, suite):
 def test_pictures_for_the_page_are_chosen_by_the_metric(folders, suite):
     results, truth = folders
     shown = evaluate_folder(results, Collection(truth), suite, progress=False).method.shown
-    assert [(s.why, s.name) for s in shown] == [("best", "0"), ("median", "2"), ("worst", "5")]  # noise grows
+    assert [(s.why, s.name) for s in shown] == [  # noise grows
+        ("best", "0"),
+        ("median", "2"),
+        ("worst", "5"),
+        ("second worst", "4"),
+        ("third worst", "3"),
+    ]
     assert shown[2].by == "psnr-rgb"
     assert shown[2].images.shape == (SEEDS, 3, SIDE, SIDE)
     assert shown[2].lr.shape == (3, 4, 4)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from preimage.candidates import Candidates
 from preimage.degrade.consistency import lr_error, make_exact
-from preimage.degrade.linear import LinearOperator
+from preimage.degrade.learned import Operator
 from preimage.errors import MethodError
 from preimage.image import check_lr
 from preimage.invert.method import Capabilities, OnStep
@@ -50,7 +50,7 @@ class Bicubic:
         lr: Tensor,
         /,
         seeds: Sequence[int],
-        operator: LinearOperator | str | None = None,
+        operator: Operator | str | None = None,
         on_step: OnStep | None = None,
         **controls: Any,
     ) -> Iterator[Candidates]:
@@ -58,6 +58,7 @@ class Bicubic:
 
         Raises:
             MethodError: any control; there are none.
+            OperatorError: a learned degradation, or one that does not fit.
         """
         if controls:
             raise MethodError(f"bicubic has no control {', '.join(controls)}.")

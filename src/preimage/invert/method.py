@@ -10,7 +10,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from preimage.candidates import Candidates
-    from preimage.degrade.linear import LinearOperator
+    from preimage.degrade.learned import Operator
 
 OnStep = Callable[[int, Tensor], None]
 """Called after each step of a batch with the step and the indices of the candidates still searching."""
@@ -26,7 +26,8 @@ class Capabilities:
         needs_prior: searches or decodes with a prior.
         needs_mask, needs_reference: further inputs.
         many: different seeds give different pictures.
-        operators: the downscalings it answers to; "any linear" or names.
+        operators: the downscalings it answers to: "any linear", "learned" or names.
+        default_operator: the downscaling it assumes where none is given.
         presets: named settings.
         steers: what a user can steer.
     """
@@ -38,6 +39,7 @@ class Capabilities:
     needs_reference: bool = False
     many: bool = True
     operators: tuple[str, ...] = ("any linear",)
+    default_operator: str = "bicubic"
     presets: tuple[str, ...] = ("default",)
     steers: tuple[str, ...] = ()
 
@@ -61,7 +63,7 @@ class Method(Protocol):
         lr: Tensor,
         /,
         seeds: Sequence[int],
-        operator: LinearOperator | str | None = None,
+        operator: Operator | str | None = None,
         on_step: OnStep | None = None,
         **controls: Any,
     ) -> Iterator[Candidates]:

@@ -21,7 +21,13 @@ def _pulse(**kwargs: Any) -> Method:
     return Pulse(**kwargs)
 
 
-METHODS: dict[str, Callable[..., Method]] = {"pulse": _pulse, "bicubic": _bicubic}
+def _sr_nam(**kwargs: Any) -> Method:
+    from preimage.invert.nam import SRNAM
+
+    return SRNAM(**kwargs)
+
+
+METHODS: dict[str, Callable[..., Method]] = {"pulse": _pulse, "bicubic": _bicubic, "sr-nam": _sr_nam}
 
 
 def list_methods() -> list[str]:

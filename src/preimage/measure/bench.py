@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from preimage.candidates import package_version
 from preimage.collection import Collection
 from preimage.degrade.consistency import downscale_saved
+from preimage.degrade.learned import apply_learned, check_learned
 from preimage.degrade.linear import make_operator
 from preimage.device import resolve_device
 from preimage.errors import InputError, MethodError, OperatorError, OutputError
 from preimage.explore import Tally, upsample_folder
 from preimage.files import save_png, write_text_atomic
 from preimage.image import read_image, to_uint8
+from preimage.invert.method import Method
+from preimage.invert.problem import by_name
 from preimage.invert.registry import list_methods, load
 from preimage.measure.cost import count_flops, forward_flops, measure_cost
 from preimage.measure.evaluate import evaluate_folder, reading_notes
@@ -70,7 +75,8 @@ def bench(
         count: how many faces, the first of a fixed shuffle; None takes all.
         shuffle: seed of that shuffle.
         prior: as for `preimage.load`.
-        operator: the downscaling.
+        operator: the downscaling, linear, or a learned degradation by name or path. Methods that answer to linear ones only
+            take a learned one for bicubic.
         metrics, weights, niqe_model, download: see `preimage.measure.suite.build_suite`.
         device, precision, batch: as for `preimage.upsample`.
         flops: count the operations of one candidate, by one more run of it.
@@ -107,17 +113,18 @@ def bench(
             for name, preset in specs:
                 label = name if preset == "default" else f"{name}:{preset}"
                 target = folder / label.replace(":", "-")
-                options = {
+                options: dict[str, Any] = {
                     "method": name, "prior": prior, "preset": preset, "device": device, "precision": precision,
                     "batch": batch,
                 }  # fmt: skip
-                cost = measure_cost(partial(_run, folder, target, wanted, operator, options), resolve_device(device))
+                assumed = _assumed(load(**options), operator, report)
+                cost = measure_cost(partial(_run, folder, target, wanted, assumed, options), resolve_device(device))
                 method = _judged(report, target, reference, collection, suite, label, folder / "statistics")
                 method.problems = [*cost.value.problems, *method.problems]
                 if cost.value.written and not math.isnan(cost.peak_bytes):
                     method.cost["peak memory (GiB)"] = cost.peak_bytes / 2**30
                 if flops:
-                    method.cost.update(_operations(folder, options, wanted[0], operator))
+                    method.cost.update(_operations(folder, options, wanted[0], assumed))
     report.notes += _flattered(prior, suite)
     report.missing = {**suite.missing, **report.missing}
     report.notes += reading_notes(report.columns, len(names))
@@ -129,6 +136,16 @@ def _parse(text: str) -> tuple[str, str]:
     if name not in list_methods():
         raise MethodError(f"method {name!r} is unknown; there are {', '.join(list_methods())}.")
     return name, preset or "default"
+
+
+def _assumed(method: Method, operator: str, report: Report) -> str:
+    """The downscaling that a method is told: bicubic where it cannot invert a learned one."""
+    if isinstance(by_name(operator), str) or "learned" in method.capabilities.operators:
+        return operator
+    report.notes.append(
+        f"{method.name} cannot invert {operator}: it was told bicubic, and what it claims holds for that."
+    )
+    return "bicubic"
 
 
 def _prepare(
@@ -147,7 +164,7 @@ def _prepare(
     size = round(side / scale)
     if not 1 <= size < side:
         raise OperatorError(f"scale ({scale:g}): makes {size} pixels of {side}. Give one above 1 that leaves some.")
-    shrink = make_operator(operator, hr_size=(side, side), lr_size=(size, size))
+    shrink = _shrinker(operator, side, size)
     try:
         for part in ("reference", "inputs"):
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -163,7 +180,7 @@ def _prepare(
             raise InputError(f"{collection.path}: {name} is smaller than {side} pixels; it cannot be the truth.")
         truth = to_uint8(collection.tensor(name, side)[None])
         save_png(folder / "reference" / f"{stem}.png", truth[0])
-        save_png(folder / "inputs" / f"{stem}.png", downscale_saved(truth, shrink)[0])
+        save_png(folder / "inputs" / f"{stem}.png", shrink(truth, stem))
     keys = list(dict.fromkeys(["file", *(key for line in lines for key in line)]))
     text = io.StringIO()
     table = csv.DictWriter(text, keys, restval="", lineterminator="\n")
@@ -171,6 +188,24 @@ def _prepare(
     table.writerows(lines)
     write_text_atomic(folder / "reference" / "index.csv", text.getvalue())
     write_text_atomic(record, to_yaml(settings))
+
+
+def _shrinker(operator: str, side: int, size: int) -> Callable[[Tensor, str], Tensor]:
+    """Truth (1, 3, side, side) uint8 and its name -> input (3, size, size) uint8; a learned degradation draws by the name."""
+    named = by_name(operator)
+    if isinstance(named, str):
+        linear = make_operator(named, hr_size=(side, side), lr_size=(size, size))
+        return lambda truth, stem: downscale_saved(truth, linear)[0]
+    check_learned(named, side)
+    if size != named.lr_size:
+        raise OperatorError(f"{named.name} makes {named.lr_size} pixels; give the scale {side / named.lr_size:g}.")
+
+    def shrink(truth: Tensor, stem: str) -> Tensor:
+        seed = int.from_bytes(hashlib.blake2b(f"0/{stem}".encode(), digest_size=4).digest(), "big")
+        with torch.no_grad():
+            return to_uint8(apply_learned(named, truth.float() / 255, named.noise([seed]))[0])
+
+    return shrink
 
 
 def _run(folder: Path, target: Path, seeds: Sequence[int], operator: str, options: Mapping[str, Any]) -> Tally:

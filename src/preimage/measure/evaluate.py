@@ -22,7 +22,7 @@ from preimage.measure.folder import Case, find_cases, open_case
 from preimage.measure.judge import SET_SUMMARY, Evaluation, Judge, input_mean
 from preimage.measure.metric import Metric
 from preimage.measure.published import published_for
-from preimage.measure.report import Column, MethodReport, Report, Shown
+from preimage.measure.report import WORST, Column, MethodReport, Report, Shown
 from preimage.measure.suite import Suite, build_suite
 from preimage.results import read_yaml
 
@@ -168,18 +168,20 @@ def _seconds(results: Path) -> dict[str, float]:
 def _choose(
     method: MethodReport, cases: list[Case], metric: Metric | None, reference: Collection | None, scale: float | None
 ) -> list[Shown]:
-    """Best, median and worst input by the metric, opened again for the page."""
-    by = metric.name if metric is not None else "lr-rms"
-    lower = metric.lower_is_better if metric is not None else True
+    """Best, median and the worst inputs by the metric, or by the downscaling error without it, opened again for the page."""
     known = {case.name: case for case in cases}
-    ranked = [(input_mean(line["values"].get(by)), line["name"]) for line in method.inputs]
-    ranked = sorted((v if lower else -v, n) for v, n in ranked if not math.isnan(v))
-    if not ranked:
+    wishes = [(metric.name, metric.lower_is_better)] if metric is not None else []
+    for by, lower in [*wishes, ("lr-l1", True), ("lr-rms", True)]:
+        values = [(input_mean(line["values"].get(by)), line["name"]) for line in method.inputs]
+        ranked = sorted((v if lower else -v, n) for v, n in values if not math.isnan(v))
+        if ranked:
+            break
+    else:
         return []
-    places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": len(ranked) - 1}
+    places = {"best": 0, "median": (len(ranked) - 1) // 2} | {why: len(ranked) - 1 - i for i, why in enumerate(WORST)}
     chosen: dict[str, Shown] = {}
     for why, place in places.items():
-        value, name = ranked[place]
+        value, name = ranked[max(place, 0)]
         if name in chosen:
             continue
         p = open_case(known[name], reference, scale)

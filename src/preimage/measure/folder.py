@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from preimage.collection import Collection
+from preimage.degrade.learned import WHY_INEXACT
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import InputError
 from preimage.files import EXTENSIONS, read_provenance
@@ -57,12 +58,14 @@ class Pictures:
         lr: (3, h, w), or None.
         operator: from images to lr, or None.
         reference: (3, H, W), or None.
+        l1: (n,) grey levels, where the files answer to a learned degradation: what they recorded of it; else None.
     """
 
     images: Tensor
     lr: Tensor | None = None
     operator: LinearOperator | None = None
     reference: Tensor | None = None
+    l1: Tensor | None = None
 
 
 def find_cases(
@@ -124,13 +127,14 @@ def open_case(case: Case, reference: Collection | None = None, scale: float | No
     if reference is not None and case.reference is not None:
         truth = _truth(reference, case.reference, (stack.shape[2], stack.shape[3]))
     small = read_image(case.input).pixels if case.input is not None else None
+    l1 = _learned_l1(case.files)
     operator = None
-    if small is None and truth is not None and scale is not None:
+    if l1 is None and small is None and truth is not None and scale is not None:
         operator = make_operator("bicubic", hr_size=(truth.shape[1], truth.shape[2]), scale=scale)
         small = _shrunk(truth, operator)
-    elif small is not None:
+    elif l1 is None and small is not None:
         operator = _operator(case.files[0], (stack.shape[2], stack.shape[3]), (small.shape[1], small.shape[2]))
-    return Pictures(stack, small, operator, truth)
+    return Pictures(stack, small, operator, truth, l1)
 
 
 def _shrunk(picture: Tensor, operator: LinearOperator) -> Tensor:
@@ -163,6 +167,20 @@ def _operator(candidate: Path, hr_size: tuple[int, int], lr_size: tuple[int, int
         if operator.hr_size == hr_size and operator.lr_size == lr_size:
             return operator
     return make_operator("bicubic", hr_size=hr_size, lr_size=lr_size)
+
+
+def _learned_l1(files: tuple[Path, ...]) -> Tensor | None:
+    """What candidates of a learned degradation say of themselves; None as soon as one is of another kind."""
+    found = []
+    for path in files:
+        notes = read_provenance(path)
+        if notes.get("inexact_because") != WHY_INEXACT:
+            return None
+        try:
+            found.append(float(notes["l1"]))
+        except (KeyError, ValueError):
+            raise InputError(f"{path}: its note on the L1 is damaged; make the candidate again.") from None
+    return torch.tensor(found)
 
 
 def _by_stem(collection: Collection | None) -> dict[str, str]:

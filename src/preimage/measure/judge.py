@@ -104,7 +104,11 @@ class Judge:
         )
 
     def _consistency(self, pictures: Pictures, values: dict[str, Any]) -> Tensor | None:
-        """RMS of the saved files' downscaling errors, in grey levels."""
+        """RMS of the saved files' downscaling errors, in grey levels; None where there is no linear downscaling."""
+        if pictures.l1 is not None:
+            values["lr-l1"] = pictures.l1.tolist()
+            self.out.missing.setdefault("exact", "a learned degradation has no exact candidates; see lr-l1.")
+            return None
         if pictures.lr is None or pictures.operator is None:
             self.out.missing.setdefault("lr-psnr", "needs the low-resolution pictures; none were found or given.")
             return None
@@ -218,6 +222,13 @@ def _fixed_columns(distance: str) -> list[Column]:
         Column("exact", False, "", "Share of candidates that downscale to the input byte for byte.", saved),
         Column("lr-rms", True, "grey levels", "RMS between input and downscaled candidate.", saved),
         Column("lr-psnr", False, "dB", "The same as PSNR; infinite where exact. NTIRE asks for 45 dB.", saved),
+        Column(
+            "lr-l1",
+            True,
+            "grey levels",
+            "Mean absolute difference between input and candidate, made small by the learned degradation; proves nothing.",
+            "as recorded in the file; `preimage verify` measures it again",
+        ),
         Column(
             "lr-psnr-pooled", False, "dB", "PSNR of the error over all candidates of an input together.", saved, "input"
         ),

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+WORST = ("worst", "second worst", "third worst")
+"""Why an input is shown as a failure case (SR-NAM, section 4.5, has a figure of them)."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -91,7 +94,7 @@ class Shown:
     """An input chosen for the page.
 
     Attributes:
-        why: "best", "median" or "worst".
+        why: "best", "median" or one of `WORST`.
         by: the metric that chose it, and its value there.
         value: that value.
         name: of the input.

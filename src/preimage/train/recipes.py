@@ -34,7 +34,17 @@ def _progan() -> Trainer:
     return Trainer(progan.Recipe, progan.train, progan.describe)
 
 
-TRAINERS: dict[str, Callable[[], Trainer]] = {"stylegan2": _stylegan2, "progan": _progan}
+def _degradation_gan() -> Trainer:
+    from preimage.train import degradation_gan
+
+    return Trainer(degradation_gan.Recipe, degradation_gan.train, degradation_gan.describe)
+
+
+TRAINERS: dict[str, Callable[[], Trainer]] = {
+    "stylegan2": _stylegan2,
+    "progan": _progan,
+    "degradation-gan": _degradation_gan,
+}
 
 
 def read_recipe(path: str | Path) -> tuple[Trainer, dict[str, Any]]:

@@ -160,6 +160,8 @@ def test_chosen_inputs_name_their_metric_and_at_most_ten_candidates_are_shown() 
     report.methods[0].shown = [shown("worst", 3, candidates=14)]
     page = Page(to_html(report))
     assert "worst by psnr: 24.50 dB" in page.words
+    assert "Where it fails" in page.words
+    assert "Chosen by the metric" not in page.words
     assert "10 of 14 candidates" in page.words
     assert len(page.all("img")) == 1 + 10 + 1 + 1
 

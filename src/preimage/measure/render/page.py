@@ -28,7 +28,7 @@ from preimage.measure.render.tables import (
     usual_count,
 )
 from preimage.measure.render.writers import to_json, to_markdown
-from preimage.measure.report import Report, Shown
+from preimage.measure.report import WORST, Report, Shown
 
 _CANDIDATES = 10  # of one input on the page
 
@@ -54,6 +54,7 @@ def to_html(report: Report) -> str:
     sections: list[tuple[str, str, Callable[[Report], str]]] = [
         ("results", "Results", _results),
         ("pictures", "Pictures", _pictures),
+        ("failures", "Where it fails", _failures),
         ("coverage", "How many candidates it takes", coverage),
         ("calibration", "Does it know where it errs?", calibration),
         ("groups", "Who is served worse", groups),
@@ -171,15 +172,23 @@ def _extremes(report: Report) -> str:
 
 
 def _pictures(report: Report) -> str:
-    parts = []
-    for method in report.methods:
-        if method.shown:
-            parts.append(f"<h3>{safe(method.name)}</h3>")
-            parts += [_shown(report, method.name, shown) for shown in method.shown]
     lead = (
         "<p>Chosen by the metric named, not by eye. In the map of certainty, bright is what the candidates agree on and "
         "dark is where each imagines something else.</p>"
     )
+    return _shown_where(report, lead, lambda shown: shown.why not in WORST)
+
+
+def _failures(report: Report) -> str:
+    lead = "<p>The worst inputs by the same metric: what to expect when it goes wrong.</p>"
+    return _shown_where(report, lead, lambda shown: shown.why in WORST)
+
+
+def _shown_where(report: Report, lead: str, wanted: Callable[[Shown], bool]) -> str:
+    parts = []
+    for method in report.methods:
+        chosen = [_shown(report, method.name, shown) for shown in method.shown if wanted(shown)]
+        parts += [f"<h3>{safe(method.name)}</h3>", *chosen] if chosen else []
     return lead + "\n".join(parts) if parts else ""
 
 

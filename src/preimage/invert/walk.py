@@ -1,0 +1,104 @@
+"""The walkers of a latent search: what is optimised for each candidate, where it begins, and how it leaves the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from preimage.degrade.learned import LearnedDegradation
+from preimage.errors import MethodError
+from preimage.generate.prior import Prior
+from preimage.invert.settings import SearchSettings
+from preimage.seeds import normal
+
+
+def norms(x: Tensor) -> Tensor:
+    """Norm over all dimensions from the third on, kept for broadcasting: one sphere per candidate and row (or map)."""
+    return (x.square().sum(dim=tuple(range(2, x.ndim)), keepdim=True) + 1e-9).sqrt()
+
+
+@dataclass
+class Walkers:
+    """The candidates still on their way: what is optimised, and its bookkeeping; row i belongs to index[i].
+
+    Attributes:
+        index: (m,) places in the list of seeds, on the CPU.
+        u: (m, rows, d), the latents' points.
+        searched, frozen: the prior's noise maps, (m, 1, side, side) each.
+        radii: of the parameters' spheres.
+        degradation: (m, 1, noise_dim), the noise of a learned degradation; None without one.
+        degradation_moves: whether that noise is optimised.
+    """
+
+    index: Tensor
+    u: Tensor
+    searched: list[Tensor]
+    frozen: list[Tensor]
+    radii: list[Tensor] = field(default_factory=list)
+    degradation: Tensor | None = None
+    degradation_moves: bool = False
+
+    def parameters(self) -> list[Tensor]:
+        moving = [self.degradation] if self.degradation is not None and self.degradation_moves else []
+        return [self.u, *self.searched, *moving]
+
+    def degradation_noise(
+        self, degradation: LearnedDegradation, seeds: Sequence[int], step: int, settings: SearchSettings
+    ) -> Tensor:
+        """The noise (m, noise_dim) of this step."""
+        assert self.degradation is not None
+        if settings.degradation_noise == "resampled" and step:
+            drawn = degradation.noise([seeds[i] for i in self.index.tolist()], f"degradation{step}")
+            return drawn.to(self.u.device)
+        return self.degradation[:, 0]
+
+
+def start(
+    prior: Prior, seeds: Sequence[int], settings: SearchSettings, degradation: LearnedDegradation | None = None
+) -> Walkers:
+    """Random points on the spheres, one stream of numbers per seed and purpose.
+
+    Raises:
+        MethodError: a noise map to silence that the prior does not have.
+    """
+    device = prior.mean_latent.device
+    rows, d = prior.latent_shape
+    count = 1 if settings.tied or settings.tie_rows else rows
+    u = normal(seeds, (count, d), "latent").to(device)
+    if settings.tie_rows and not settings.tied:
+        u = u.repeat(1, rows, 1)
+    noise = [normal(seeds, (1, s, s), f"noise{i}").to(device) for i, s in enumerate(prior.noise_sizes)]
+    for i in settings.silent_noise:
+        if not -len(noise) <= i < len(noise):
+            raise MethodError(f"silent_noise {i}: this prior has noise maps 0 to {len(noise) - 1}.")
+        noise[i] = torch.zeros_like(noise[i])
+    k = settings.trainable_noise
+    walkers = Walkers(torch.arange(len(seeds)), u, noise[:k], noise[k:])
+    if degradation is not None:
+        walkers.degradation = degradation.noise(seeds)[:, None].to(device)
+        walkers.degradation_moves = settings.degradation_noise == "optimised"
+    walkers.radii = [norms(p) for p in walkers.parameters()]
+    for p in walkers.parameters():
+        p.requires_grad_(True)
+    return walkers
+
+
+def leave(walkers: Walkers, optimiser: torch.optim.Optimizer, staying: Tensor) -> None:
+    """Take finished candidates out of the batch, and out of the optimiser's memory."""
+    walkers.index = walkers.index[staying.cpu()]
+    walkers.frozen = [x[staying] for x in walkers.frozen]
+    walkers.radii = [r[staying] for r in walkers.radii]
+    fewer = []
+    for p in walkers.parameters():
+        kept = p.detach()[staying].requires_grad_(True)
+        state = optimiser.state.pop(p, {})
+        per_candidate = {k: v for k, v in state.items() if torch.is_tensor(v) and v.shape == p.shape}
+        optimiser.state[kept] = {**state, **{k: v[staying] for k, v in per_candidate.items()}}
+        fewer.append(kept)
+    if walkers.degradation is not None:
+        walkers.degradation = fewer[-1] if walkers.degradation_moves else walkers.degradation[staying]
+    walkers.u, *walkers.searched = fewer[: 1 + len(walkers.searched)]
+    optimiser.param_groups[0]["params"] = fewer
