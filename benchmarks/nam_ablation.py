@@ -20,14 +20,12 @@ from preimage.invert.nam import PRESETS
 from preimage.weights import load_degradation, load_prior
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4)
-BASE = "as the default"
+BASE = "as the default (L1, sphere, fixed noise)"
 SETTINGS: dict[str, dict[str, Any]] = {
     BASE: {},
     "bicubic degradation": {},
     "L2": {"loss": "l2"},
-    "sphere on": {"sphere": True},
     "sphere off": {"sphere": False},
-    "noise fixed": {"degradation_noise": "fixed"},
     "noise resampled": {"degradation_noise": "resampled"},
     "noise optimised": {"degradation_noise": "optimised"},
     "StyleGAN2 prior": {},
