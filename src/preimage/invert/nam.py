@@ -27,8 +27,6 @@ _PAPER = SearchSettings(
 PRESETS = {
     # section 4.1: Adam with its default rate, which moves a coordinate of z by at most half a deviation in 500 steps
     "paper": _PAPER,
-    # of rates from 0.001 to 0.4 the one with the lowest L1 on natively small faces; off the sphere L1 is lower still, but
-    # the latents leave the Gaussian and the faces the faces (benchmarks/nam_ablation.py)
     # docs/sr-nam.md: L1 is level from 0.1 to 0.4; off the sphere a StyleGAN2's candidates are further from sharp faces
     "default": _PAPER.with_({"lr": 0.1, "sphere": True}),
 }
