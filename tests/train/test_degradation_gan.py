@@ -35,17 +35,6 @@ from preimage.weights import load_degradation, read_metadata
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _surroundings(tmp_path_factory):
-    """One thread, and a cache of decoded pictures of its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREIMAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory) -> Path:
     """Random pictures: `sharp/` of 64 px, `small/` of 18 to 29 px."""

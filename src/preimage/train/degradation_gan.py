@@ -28,7 +28,7 @@ from preimage.seeds import generator
 from preimage.train import losses
 from preimage.train.augment import AUGMENTATIONS, augment
 from preimage.train.data import Pictures, batches, load_pictures
-from preimage.train.loop import Run, evaluating, every, share, update_average
+from preimage.train.loop import Run, alone, evaluating, every, share, update_average
 from preimage.train.small_faces import archive_of, count_by_side, small_faces
 from preimage.weights import save_prior
 
@@ -225,8 +225,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     channels_last(g)
     channels_last(d)
     average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
-    g = accelerator.prepare_model(g, evaluation_mode=True).train()  # not wrapped: `share` says it all
-    d = accelerator.prepare_model(d, evaluation_mode=True).train()
+    alone(accelerator, g, d)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average)
     run = Run(Path(recipe.out), accelerator)
