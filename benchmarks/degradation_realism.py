@@ -4,7 +4,9 @@
 
 Sharp faces that no training saw are made 16x16 three ways (bicubic; a usual mix of corruptions; the network), enlarged by
 bicubic to 64x64 and held against natively small faces of the val folder, reduced by area and enlarged the same way. Distances
-are named after the network that judges; the one whose features trained the degradation is marked: it flatters.
+are named after the network that judges; the one whose features trained the degradation is marked: it flatters. Features are
+raw (as an FID takes them) and in units of their spread over the natively small faces of the train folder, which are many
+more. "nearest" repeats the comparison on random halves of both sides: how often each of the three sets is the nearest.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ DATA = Path("../shared/data")
 CORRUPT = ("motion_blur:6", "gaussian_noise:8", "jpeg:60")
 JUDGES = ("squeezenet11-keras", "vgg19-distilled")
 NETWORKS_BY_FEATURES = {"vgg19-distilled": "vgg", "squeezenet": "squeeze"}
-NOISES = 16
+NOISES, HALVES = 16, 100
 
 
 def grid8(pictures: Tensor) -> Tensor:
@@ -64,15 +66,32 @@ def features(judge: FeatureNetwork, pictures: Tensor) -> Tensor:
         return torch.cat([judge.pooled(part) for part in pictures.split(50)])
 
 
-def distances(made: Tensor, real: Tensor) -> dict[str, float]:
-    """Fréchet and kernel distance, in units of the spread of the natively small faces and raw."""
+def distances(made: Tensor, real: Tensor, scale: FeatureScale) -> dict[str, float]:
+    """Fréchet and kernel distance, in units of `scale` and raw."""
     out = {}
-    for suffix, scale in (("", FeatureScale.of(real)), ("_raw", None)):
+    for suffix, units in (("", scale), ("_raw", None)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few pictures: the table gives their numbers
-            out["fd" + suffix] = frechet_distance(made, real, scale)
-        out["kd" + suffix] = kernel_distance(made, real, subset_size=len(real), scale=scale).value
+            out["fd" + suffix] = frechet_distance(made, real, units)
+        out["kd" + suffix] = kernel_distance(made, real, subset_size=len(real), scale=units).value
     return out
+
+
+def nearest(
+    made: dict[str, Tensor], real: Tensor, scale: FeatureScale, halves: int = HALVES
+) -> dict[str, dict[str, float]]:
+    """Share of random halves (of the real faces, and of the same faces of every set) at which each set is the nearest."""
+    rng = torch.Generator().manual_seed(0)
+    kinds = ("fd", "kd", "fd_raw", "kd_raw")
+    won = {name: dict.fromkeys(kinds, 0.0) for name in made}
+    for _ in range(halves):
+        some = torch.randperm(len(real), generator=rng)[: len(real) // 2]
+        count = len(next(iter(made.values())))
+        faces = torch.randperm(count, generator=rng)[: count // 2]
+        found = {name: distances(x[faces], real[some], scale) for name, x in made.items()}
+        for kind in kinds:
+            won[min(found, key=lambda name: found[name][kind])][kind] += 1 / halves
+    return won
 
 
 def content(network: Any, made: Tensor, sharp: Tensor) -> dict[str, float]:
@@ -108,20 +127,28 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         references[name] = torch.from_numpy(found).permute(0, 3, 1, 2).float() / 255
     seen, sides["train"] = small_faces([str(args.seen)], low, native)
     sets["natively small, train"] = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
+    units, _ = small_faces([str(args.seen)], low, widest)
     result: dict[str, Any] = {
         "model": args.model,
         "faces": {"sharp": len(sharp)} | {k: count_by_side(v) for k, v in sides.items()},
         "corrupt": list(CORRUPT),
         "training_features": [NETWORKS_BY_FEATURES.get(trained["features"])] if trained.get("delta") else [],
         "distances": {},
+        "nearest": {},
     }
     for judge in JUDGES:
         network, label = load_network(judge, args.weights), NETWORKS[judge].label
         real = {k: features(network, enlarged(v, side)) for k, v in references.items()}
+        scale = FeatureScale.of(
+            features(network, enlarged(torch.from_numpy(units).permute(0, 3, 1, 2).float() / 255, side))
+        )
+        of_sets = {k: features(network, enlarged(v, side)) for k, v in sets.items()}
         result["distances"][label] = {
-            made: {name: distances(features_made, x) for name, x in real.items()}
-            for made, features_made in ((k, features(network, enlarged(v, side))) for k, v in sets.items())
+            made: {name: distances(x, reference, scale) for name, reference in real.items()}
+            for made, x in of_sets.items()
         }
+        rivals = {k: x for k, x in of_sets.items() if len(x) == len(sharp)}
+        result["nearest"][label] = {k: nearest(rivals, x, scale, args.halves) for k, x in real.items() if args.halves}
     pairs = [(several[:, i] - several[:, j]).abs().mean() for i in range(NOISES) for j in range(i)]
     apart = torch.stack(pairs) * 255
     result["diversity"] = {"noises": NOISES, "faces": several.shape[0], "mean_pairwise_l1_grey": float(apart.mean())}
@@ -159,7 +186,18 @@ def table(result: dict[str, Any]) -> str:
         for made, found in sets.items():
             lines.append(f"| {made} | " + " | ".join(f"{found[n][kind]:.4g}" for n, kind in columns) + " |")
         lines.append("")
-    lines += ["| faces at 16x16 | identity cosine, own | others | AUC | nearest is own |", "|---|---|---|---|---|"]
+    kinds = ("fd", "kd", "fd_raw", "kd_raw")
+    lines += [
+        "| nearest in random halves: judge, natively small faces | set | " + " | ".join(kinds).replace("_", "-") + " |"
+    ]
+    lines += ["|---" * (len(kinds) + 2) + "|"]
+    for judge, of_judge in result["nearest"].items():
+        for name, won in of_judge.items():
+            lines += [
+                f"| {judge}, {name} | {made} | " + " | ".join(f"{shares[k]:.0%}" for k in kinds) + " |"
+                for made, shares in won.items()
+            ]
+    lines += ["", "| faces at 16x16 | identity cosine, own | others | AUC | nearest is own |", "|---|---|---|---|---|"]
     for made, c in result["content"].items():
         lines.append(f"| {made} | {c['own']:.3f} | {c['others']:.3f} | {c['auc']:.4f} | {c['nearest']:.1%} |")
     d = result["diversity"]
@@ -179,6 +217,7 @@ def main() -> None:
     parser.add_argument("--seen", type=Path, default=DATA / "lowres-real.zip/train", help="those it was trained on")
     parser.add_argument("--weights", type=Path, default=Path("../shared/weights"), help="folder of feature networks")
     parser.add_argument("-n", "--count", type=int, default=0, help="sharp faces, of a fixed shuffle; 0: all")
+    parser.add_argument("--halves", type=int, default=HALVES, help="random halves to compare on; 0: none")
     parser.add_argument("--out", type=Path, help="also write everything measured as JSON")
     parser.add_argument("--grid", type=Path, help="also write a picture of some faces")
     args = parser.parse_args()

@@ -148,6 +148,20 @@ def test_without_pixel_terms_or_diversity(recipe):
     assert line["loss_g"] == pytest.approx(line["l1"] + 0.05 * line["gan"], abs=1e-4)
 
 
+def test_faces_held_back_are_scored_and_never_learned_from(recipe, faces):
+    stranger = replace(recipe, held=[str(faces / "sharp")], native=(16, 64), out=recipe.out + "-stranger", real=recipe.real)
+    same, plain = replace(recipe, held=recipe.real), replace(recipe, out=recipe.out + "-plain")
+    with_held, without = (load_file(train(r)) for r in (same, plain))
+    assert all(torch.equal(with_held[k], without[k]) for k in with_held)
+    train(stranger)
+    assert not any("score_held" in line for line in lines(plain))
+    for line in lines(same):
+        assert line["score_held"] == line["score_seen"]
+    assert all(line["score_held"] != line["score_seen"] for line in lines(stranger))
+    about = read_metadata(Path(stranger.out) / "degradation.safetensors")["trained"]
+    assert about["recipe"]["held"] == ["sharp"] and about["data"] == ["sharp", "small"]
+
+
 def test_the_generators_loss_is_equation_1(recipe):
     train(replace(recipe, alpha=2.0, beta=0.3, gamma=0.7, delta=0.2, diversity=0.0, warmup=0, iterations=2))
     (line,) = lines(recipe)

@@ -9,141 +9,34 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfig
+from preimage.degrade.degradation_gan import DegradationGAN
 from preimage.errors import RecipeError
 from preimage.nets.features import FEATURE_NETWORKS, FeatureNetwork
 from preimage.nets.layers import channels_last
 from preimage.nets.residual import ResidualDiscriminator
 from preimage.seeds import generator
 from preimage.train import losses
-from preimage.train.augment import AUGMENTATIONS, augment
+from preimage.train.augment import augment
 from preimage.train.data import Pictures, batches, load_pictures
+from preimage.train.degradation_gan_settings import Discriminator as Discriminator
+from preimage.train.degradation_gan_settings import Recipe as Recipe
 from preimage.train.loop import Run, alone, evaluating, every, share, update_average
 from preimage.train.small_faces import archive_of, count_by_side, small_faces
 from preimage.weights import save_prior
 
 SHOWN = 8  # faces in a grid
 RECALIBRATION = (16, 64)  # batches, and pictures of each, that the statistics of the exported network are of
-
-
-@dataclass(frozen=True)
-class Discriminator:
-    """Shape of the discriminator.
-
-    Attributes:
-        widths: channels of each residual block; published are 6 blocks, their widths are left open.
-        spectral: spectral normalisation, which a hinge loss needs to be stable (Bulat et al., 2018, have it).
-    """
-
-    widths: tuple[int, ...] = (128, 128, 256, 256, 512, 512)
-    spectral: bool = False
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of one run; the defaults are SR-NAM's (section 4.1), where the paper gives them.
-
-    Attributes:
-        out: run folder.
-        data: folders or zip archives of sharp faces.
-        real: folders or zip archives of natively small faces; a folder inside may follow the archive, `faces.zip/train`.
-        native: smallest and largest native side, in pixels, of a small face to learn from; it is reduced by area.
-        crops: versions of each small face; the first is whole, the others are squares of at least `zoom` of its side.
-        zoom: see `crops`.
-        generator, discriminator: shapes.
-        iterations: steps of the generator; a run that continues may have more of them.
-        batch: pictures per step, over all processes.
-        critic_steps: steps of the discriminator before each of the generator, each with new pictures.
-        warmup: steps at the start with the pixel terms alone: the content first. Not in the paper, whose value is 0.
-        loss: "hinge" (equation 2) or "wgan-gp" (the text below it).
-        penalty: weight of the gradient penalty (lambda of WGAN-GP).
-        alpha, beta: weights of the pixel and of the adversarial term (equation 1).
-        gamma, delta: weights of the L1 and of the VGG term within the pixel term (equation 3).
-        features: network of the VGG term: vgg19-distilled, vgg19-normalised, squeezenet.
-        feature_weights: path of its safetensors file; needed unless delta is 0.
-        diversity: weight of a term that the paper lacks; where it is not 0 every sharp face is shown with two noises, whose
-            results must differ by `spread` (mean absolute difference in [0, 1]) or cost the rest. The VGG term then looks at
-            one of the two.
-        spread: see `diversity`.
-        augment: what the discriminator sees is changed by these, of `train.augment`.
-        lr_g, lr_d, betas: of Adam.
-        ema: what the generator's moving average keeps of itself at each step.
-        precision: fp32 or bf16 feature maps.
-        snapshot, log: iterations between two grids and saved states; between two lines of stats.jsonl.
-        seed: of everything random.
-        name: of the exported network.
-    """
-
-    out: str
-    data: list[str]
-    real: list[str]
-    native: tuple[int, int] = (16, 48)
-    crops: int = 8
-    zoom: float = 0.92
-    generator: DegradationGANConfig = field(default_factory=DegradationGANConfig)
-    discriminator: Discriminator = field(default_factory=Discriminator)
-    iterations: int = 500_000
-    batch: int = 64
-    critic_steps: int = 5
-    warmup: int = 0
-    loss: str = "wgan-gp"
-    penalty: float = 10.0
-    alpha: float = 1.0
-    beta: float = 0.05
-    gamma: float = 1.0
-    delta: float = 0.1
-    features: str = "vgg19-distilled"
-    feature_weights: str = ""
-    diversity: float = 0.0
-    spread: float = 0.05
-    augment: tuple[str, ...] = ()
-    lr_g: float = 1e-3
-    lr_d: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    ema: float = 0.999
-    precision: str = "fp32"
-    snapshot: int = 5000
-    log: int = 100
-    seed: int = 0
-    name: str = "degradation-gan"
-
-    def __post_init__(self) -> None:
-        wrong = [k for k in ("iterations", "batch", "critic_steps", "crops", "log") if getattr(self, k) < 1]
-        wrong += [
-            k for k in ("penalty", "alpha", "beta", "gamma", "delta", "diversity", "warmup") if getattr(self, k) < 0
-        ]
-        wrong += [k for k in ("zoom", "spread") if not 0 < getattr(self, k) <= 1]
-        if wrong:
-            values = ", ".join(f"{k} ({getattr(self, k)})" for k in wrong)
-            raise RecipeError(f"{values}: counts must be at least 1, weights not negative, shares in (0, 1].")
-        for key, known in (("loss", ("hinge", "wgan-gp")), ("precision", ("fp32", "bf16"))):
-            if getattr(self, key) not in known:
-                raise RecipeError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(known)}.")
-        if self.features not in FEATURE_NETWORKS:
-            raise RecipeError(f"features: {self.features!r}; there are {', '.join(FEATURE_NETWORKS)}.")
-        if self.delta and not self.feature_weights:
-            raise RecipeError("feature_weights: give the file of the feature network, or set delta to 0.")
-        if not 0 < self.native[0] <= self.native[1] or not 0 <= self.ema < 1:
-            raise RecipeError(
-                f"native ({list(self.native)}) must be a smallest and a largest side, ema ({self.ema}) in [0, 1)."
-            )
-        unknown = [name for name in self.augment if name not in AUGMENTATIONS]
-        if unknown:
-            raise RecipeError(f"augment: {', '.join(unknown)}; there are {', '.join(AUGMENTATIONS)}.")
-        if self.diversity and self.batch % 2:
-            raise RecipeError(f"batch ({self.batch}) must be even: diversity shows every face with two noises.")
-        if len(self.discriminator.widths) < 2 or self.generator.lr_size % 4:
-            raise RecipeError("discriminator: needs two blocks or more, and pictures whose side is a multiple of 4.")
 
 
 def build_run(
@@ -213,6 +106,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     shape = recipe.generator
     pictures = load_pictures(recipe.data, shape.hr_size, progress=accelerator.is_main_process)
     reals, sides = small_faces(recipe.real, shape.lr_size, recipe.native, recipe.crops, recipe.zoom, recipe.seed)
+    held = small_faces(recipe.held, shape.lr_size, recipe.native)[0] if recipe.held else None
     accelerator.print(f"{len(pictures)} sharp faces; {count_by_side(sides)}", flush=True)
     network = None
     if recipe.delta:
@@ -229,7 +123,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average)
     run = Run(Path(recipe.out), accelerator)
-    changeable = ("iterations", "snapshot", "log", "data", "real", "out", "precision", "feature_weights")
+    changeable = ("iterations", "snapshot", "log", "data", "real", "held", "out", "precision", "feature_weights")
     run.begin(asdict(recipe), resume, may_change=changeable)
     seen = steps_before(recipe, run.progress.images // recipe.batch)
     sharp = batches(pictures, size // twice, recipe.seed, seen[0] * recipe.batch // twice, rank, processes)
@@ -295,7 +189,10 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         update_average(average, g, recipe.ema)
         run.add(loss_g=value_g.detach(), l1=l1.detach(), vgg=vgg.detach())
         done, ended = run.progress.images // recipe.batch, run.progress.images >= total
-        stop = (ended or done % recipe.log == 0) and run.report(stop_after)
+        due = ended or done % recipe.log == 0
+        if due and held is not None and not warm:
+            run.add(score_held=mean_score(d, held), score_seen=mean_score(d, reals[:: recipe.crops]))
+        stop = due and run.report(stop_after)
         if stop or ended or every(recipe.snapshot, done - 1, done):
             recalibrate(average, pictures, recipe.seed)
             run.snapshot(grid(average, pictures, reals[:: recipe.crops], recipe.seed), SHOWN, cell=96)
@@ -303,6 +200,15 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop:
             break
     return path
+
+
+def mean_score(d: ResidualDiscriminator, faces: Pictures) -> Tensor:
+    """What the discriminator thinks of these small faces (n, h, w, 3) uint8, as they are, on average."""
+    device = next(d.parameters()).device
+    x = torch.from_numpy(np.ascontiguousarray(faces)).to(device).permute(0, 3, 1, 2).float() / 255
+    with evaluating(d):
+        (features,) = d.project(x)
+        return d([features])[0].mean()
 
 
 def steps_before(recipe: Recipe, iterations: int) -> tuple[int, int]:
@@ -329,11 +235,10 @@ def export(average: DegradationGAN, recipe: Recipe, run: Run) -> Path:
     """Write the averaged generator as a self-describing half-precision file; of paths it keeps the names."""
     path = run.folder / "degradation.safetensors"
     if run.accelerator.is_main_process:
-        names, real = (
-            [Path(s).name for s in paths] for paths in (recipe.data, [archive_of(s)[0] for s in recipe.real])
-        )
+        names = [Path(s).name for s in recipe.data]
+        real, held = ([Path(archive_of(s)[0]).name for s in paths] for paths in (recipe.real, recipe.held))
         weights = Path(recipe.feature_weights).name
-        about = asdict(replace(recipe, out="", data=names, real=real, feature_weights=weights))
+        about = asdict(replace(recipe, out="", data=names, real=real, held=held, feature_weights=weights))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*names, *real]}
         save_prior(path, average, trained)
     run.accelerator.wait_for_everyone()
