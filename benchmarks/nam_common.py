@@ -34,7 +34,8 @@ def parser(text: str | None, count: int) -> argparse.ArgumentParser:
     p.add_argument("--small", type=Path, default=DATA / "lowres-real.zip/val", help="natively small faces")
     p.add_argument("--faces", type=Path, default=DATA / "faces256-val.zip", help="archive of sharp faces")
     p.add_argument("--native", type=int, nargs=2, default=(16, 1000), help="native sides of the small faces, pixels")
-    p.add_argument("-n", "--count", type=int, default=count, help="photos of each kind; 0: all")
+    p.add_argument("-n", "--count", type=int, default=count, help="natively small faces; 0: all")
+    p.add_argument("--degraded", type=int, default=None, help="faces degraded by the network; as many, if not given")
     p.add_argument("--seeds", type=int, default=3, help="restarts per photo")
     p.add_argument("--prior", default="progan-faces64", help="name or path")
     p.add_argument("--degradation", default="degradation-gan-64to16", help="name or path")
@@ -60,7 +61,8 @@ def spaced(total: int, count: int) -> list[int]:
 @torch.no_grad()
 def degraded_photos(args: argparse.Namespace, degradation: LearnedDegradation) -> Tensor:
     """Sharp faces (the first of a fixed shuffle) through the network, (n, 3, side, side) on the 8-bit grid."""
-    sharp = sharp_faces(args, degradation.hr_size, args.count or None)
+    count = args.count if args.degraded is None else args.degraded
+    sharp = sharp_faces(args, degradation.hr_size, count or None)
     noise = degradation.noise(range(1_000_000, 1_000_000 + len(sharp)))  # seeds that no restart has
     return to_uint8(apply_learned(degradation, sharp, noise)).float() / 255
 

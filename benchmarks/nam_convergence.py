@@ -1,6 +1,6 @@
 """Does SR-NAM find its way? L1 by iteration on natively small faces and on faces degraded by the network; how restarts differ.
 
-    python benchmarks/nam_convergence.py -n 0 --presets default paper
+    python benchmarks/nam_convergence.py -n 0 --degraded 100 --presets default
 
 L1 in grey levels between the photo and the degraded candidate, best so far; mean over photos and restarts. "apart" is the mean
 absolute difference between two restarts of one photo, as 64x64 pictures and as the network degrades them.
@@ -20,10 +20,13 @@ def main() -> None:
     p = parser(__doc__, 4)
     p.add_argument("--presets", nargs="+", default=["default", "paper"])
     p.add_argument("--steps", type=int, default=500)
+    p.add_argument("--photos", nargs="+", choices=["native", "degraded"], default=["native", "degraded"])
     args = p.parse_args()
     prior, degradation = load_prior(args.prior, args.device), load_degradation(args.degradation, args.device)
     native, words = native_photos(args, degradation.lr_size)
-    photos = {"natively small": native, "degraded by the network": degraded_photos(args, degradation)}
+    photos = {"natively small": native} if "native" in args.photos else {}
+    if "degraded" in args.photos:
+        photos["degraded by the network"] = degraded_photos(args, degradation)
     at = sorted({min(step, args.steps) for step in AT})
     falling = ["L1 at start", *(f"at {step}" for step in at[1:])]
     head("preset", "photos", "count", *falling, "worst photo", "apart", "apart, degraded", "seconds per candidate")

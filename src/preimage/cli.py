@@ -361,7 +361,9 @@ def evaluate(options: Namespace) -> int:
 
 def _bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
-        "--methods", default="bicubic,pulse", help="names, with a preset where wanted: bicubic,pulse:paper,sr-nam"
+        "--methods",
+        default="bicubic,pulse",
+        help="names, with a preset and the downscaling it is told where wanted: bicubic,pulse:paper,pulse@area,sr-nam",
     )
     p.add_argument("--data", required=True, help="folder or zip archive of aligned faces, as large as the prior's")
     p.add_argument("-o", "--output", default="out/bench", help="folder for inputs, candidates and reports")

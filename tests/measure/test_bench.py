@@ -93,6 +93,19 @@ def test_inputs_made_by_a_learned_degradation(data, prior, tmp_path):
     assert "exact" not in learned.estimates
     assert learned.estimates["lr-l1"].mean > 0
     assert len({line["name"] for line in learned.inputs}) == 2
+
+    both = ["pulse:paper", "pulse:paper@bicubic", f"sr-nam:paper@{path}"]
+    through, clean, same = bench(both, data, tmp_path / "out", **settings).methods
+    assert [m.name for m in (through, clean, same)] == [
+        "pulse:paper",
+        "pulse:paper@bicubic",
+        "sr-nam:paper@degradation",
+    ]
+    assert "exact" not in through.estimates
+    assert clean.estimates["exact"].mean == 1.0
+    assert same.estimates["lr-l1"] == learned.estimates["lr-l1"]
+    with pytest.raises(OperatorError, match="no-such"):
+        bench(["pulse@no-such"], data, tmp_path / "c", **settings)
     with pytest.raises(OperatorError, match="makes 4 pixels; give the scale 4"):
         bench(["bicubic"], data, tmp_path / "b", **{**settings, "scale": 2.0})
 

@@ -149,7 +149,9 @@ def test_without_pixel_terms_or_diversity(recipe):
 
 
 def test_faces_held_back_are_scored_and_never_learned_from(recipe, faces):
-    stranger = replace(recipe, held=[str(faces / "sharp")], native=(16, 64), out=recipe.out + "-stranger", real=recipe.real)
+    stranger = replace(
+        recipe, held=[str(faces / "sharp")], native=(16, 64), out=recipe.out + "-stranger", real=recipe.real
+    )
     same, plain = replace(recipe, held=recipe.real), replace(recipe, out=recipe.out + "-plain")
     with_held, without = (load_file(train(r)) for r in (same, plain))
     assert all(torch.equal(with_held[k], without[k]) for k in with_held)
@@ -159,7 +161,8 @@ def test_faces_held_back_are_scored_and_never_learned_from(recipe, faces):
         assert line["score_held"] == line["score_seen"]
     assert all(line["score_held"] != line["score_seen"] for line in lines(stranger))
     about = read_metadata(Path(stranger.out) / "degradation.safetensors")["trained"]
-    assert about["recipe"]["held"] == ["sharp"] and about["data"] == ["sharp", "small"]
+    assert about["recipe"]["held"] == ["sharp"]
+    assert about["data"] == ["sharp", "small"]
 
 
 def test_the_generators_loss_is_equation_1(recipe):

@@ -67,7 +67,8 @@ def bench(
     `output` holds `reference/`, `inputs/` and a folder of results per method, which the same call completes after a stop.
 
     Args:
-        methods: names of `list_methods()`, each with a preset where wanted: "pulse", "pulse:paper".
+        methods: names of `list_methods()`, each with a preset and with the downscaling that it is told, where wanted:
+            "pulse", "pulse:paper", "pulse@bicubic", "pulse:paper@bicubic". It is told `operator` otherwise.
         data: folder or zip archive of aligned faces, at least as large as the prior's pictures.
         output: folder; created.
         scale: of the downscaling; need not be whole.
@@ -107,17 +108,21 @@ def bench(
             f"{', '.join(methods)} on {len(names)} faces of {collection.path.name}",
             command,
             _about(collection, names, wanted, side, scale, operator, prior, shuffle),
-            published=published_for([name for name, _ in specs]),
+            published=published_for([name for name, *_ in specs]),
         )
         with Collection(folder / "reference") as reference:
-            for name, preset in specs:
-                label = name if preset == "default" else f"{name}:{preset}"
-                target = folder / label.replace(":", "-")
+            for name, preset, told in specs:
+                label = name + (preset != "default") * f":{preset}" + bool(told) * f"@{Path(told).stem}"
+                target = folder / label.replace(":", "-").replace("@", "-")
                 options: dict[str, Any] = {
                     "method": name, "prior": prior, "preset": preset, "device": device, "precision": precision,
                     "batch": batch,
                 }  # fmt: skip
-                assumed = _assumed(load(**options), operator, report)
+                assumed = told or _assumed(load(**options), operator, report)
+                if told and told != operator:
+                    report.notes.append(
+                        f"{label} was told {told}, the inputs were made by {operator}; what it claims holds for the former."
+                    )
                 cost = measure_cost(partial(_run, folder, target, wanted, assumed, options), resolve_device(device))
                 method = _judged(report, target, reference, collection, suite, label, folder / "statistics")
                 method.problems = [*cost.value.problems, *method.problems]
@@ -131,11 +136,15 @@ def bench(
     return report
 
 
-def _parse(text: str) -> tuple[str, str]:
-    name, _, preset = text.partition(":")
+def _parse(text: str) -> tuple[str, str, str]:
+    """Name, preset and told downscaling ("" for the benchmark's) of `NAME:PRESET@OPERATOR`."""
+    method, _, told = text.partition("@")
+    name, _, preset = method.partition(":")
     if name not in list_methods():
         raise MethodError(f"method {name!r} is unknown; there are {', '.join(list_methods())}.")
-    return name, preset or "default"
+    if told:
+        by_name(told)
+    return name, preset or "default", told
 
 
 def _assumed(method: Method, operator: str, report: Report) -> str:
