@@ -1,0 +1,111 @@
+"""Commands that concern networks and their weights: train, models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+
+def train_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("recipe", help="a YAML file, such as recipes/prior-faces64.yaml; any of its keys can be overridden")
+    p.add_argument("--resume", default="auto", help="auto: continue the run in `out`; never: insist on a new one")
+    p.add_argument("--stop-after", type=float | None, default=None, help="seconds after which to save and stop")
+    p.add_argument("--dry-run", action="store_true", help="print the recipe and the sizes of its networks, then stop")
+    recipe = next((a for a in argv if a.endswith((".yaml", ".yml"))), None)
+    if recipe is not None:
+        from preimage.train.recipes import read_recipe, recipe_parser
+
+        trainer, values = read_recipe(recipe)
+        recipe_parser(trainer, p)
+        p.set_defaults(_flat(values))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def train(options: Namespace) -> int:
+    """Train a network by its recipe, or go on where the run stopped."""
+    from preimage.train.recipes import build_recipe, read_recipe
+
+    given = options.as_dict()
+    path, resume, stop_after, dry = (given.pop(k) for k in ("recipe", "resume", "stop_after", "dry_run"))
+    trainer, _ = read_recipe(path)
+    recipe = build_recipe(path, trainer, given)
+    if dry:
+        import yaml
+
+        print(yaml.safe_dump(asdict(recipe), sort_keys=False) + trainer.describe(recipe))
+        return 0
+    print(f"exported {trainer.train(recipe, resume=resume, stop_after=stop_after)}")
+    return 0
+
+
+def models_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument(
+        "action",
+        choices=["list", "show", "convert"],
+        help="list the embedded weights, show one file or entry, or convert a published network",
+    )
+    p.add_argument(
+        "file", nargs="?", default="", help="show: a name or safetensors file; convert: a .pkl, .pt or .pth file"
+    )
+    p.add_argument(
+        "-o",
+        "--output",
+        type=str | None,
+        default=None,
+        help="convert: the safetensors file; default: for a network that measures, where it is looked for; for a prior, "
+        "beside the file",
+    )
+    p.add_argument("--licence", type=str | None, default=None, help="convert: of a prior's weights, as you confirm it")
+    p.add_argument("--name", type=str | None, default=None, help="convert: of a prior, for provenance")
+    p.add_argument(
+        "--mapping", type=str | None, default=None, help="convert: the second file of a StyleGAN published as two"
+    )
+    p.add_argument(
+        "--precision", choices=["fp16", "fp32"], default="fp16", help="convert: how a prior's numbers are stored"
+    )
+
+
+def models(options: Namespace) -> int:
+    """What weights there are, and what they are."""
+    from preimage.weights import describe_weights, weight_table
+
+    if options.action == "show":
+        print(describe_weights(options.file))
+        return 0
+    if options.action == "convert":
+        print(_convert(options))
+        return 0
+    for entry in weight_table().values():
+        print(f"{entry.name:22} {entry.kind:11} {entry.licence:13} {entry.description}")
+    return 0
+
+
+def _convert(options: Namespace) -> str:
+    from preimage.convert import UNCONFIRMED, convert_prior
+    from preimage.measure.convert import convert, measures
+    from preimage.pickles import read_checkpoint
+    from preimage.weights import describe_weights
+
+    checkpoint = read_checkpoint(options.file)
+    if options.mapping is None and measures(checkpoint):
+        return str(convert(checkpoint.path, options.output, checkpoint))
+    out = options.output or checkpoint.path.with_suffix(".safetensors")
+    written = convert_prior(
+        checkpoint.path,
+        out,
+        options.name,
+        options.licence or UNCONFIRMED,
+        checkpoint,
+        half=options.precision == "fp16",
+        mapping=options.mapping,
+    )
+    return describe_weights(str(written))

@@ -1,0 +1,162 @@
+"""Commands that make pictures or prove them: upsample, degrade, verify, sample."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jsonargparse import ActionYesNo, ArgumentParser, Namespace
+
+from preimage.cli.options import border_option, failures, operator_options, value_of
+
+
+def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("inputs", nargs="+", help="files, folders or globs of small face pictures")
+    p.add_argument("-o", "--output", required=True, help="folder for the results")
+    p.add_argument("--method.name", default="pulse", help="written --method NAME: pulse, sr-nam or bicubic")
+    p.add_argument("--preset", default="default", help="settings of the method: default or paper")
+    p.add_argument(
+        "--prior", type=str | None, default=None, help="name, path or hf-hub:owner/repo (preimage models list)"
+    )
+    p.add_argument("--scale", type=float | None, default=None, help="checked against the prior's size where given")
+    p.add_argument("--seeds", default="0-7", help="which candidates, such as 0-7,12")
+    p.add_argument("-n", "--count", type=int | None, default=None, help="the first so many seeds, instead of --seeds")
+    p.add_argument(
+        "--operator",
+        type=str | None,
+        default=None,
+        help="the downscaling: bicubic, bilinear, lanczos, area, gaussian, or a learned one by name or path, such as "
+        "degradation-gan-64to16; default: the method's own (bicubic; sr-nam: degradation-gan-64to16)",
+    )
+    border_option(p)
+    p.add_argument("--variants", type=int, default=0, help="of each candidate, so many with resampled fine noise")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
+    p.add_argument("--batch", type=int, default=8, help="candidates that run together")
+    p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
+    p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
+    presets = _presets(value_of(argv, "--method", "pulse"))
+    if presets:
+        from preimage.invert.settings import SearchSettings
+
+        p.add_class_arguments(SearchSettings, "method", as_group=False)
+        preset = presets.get(value_of(argv, "--preset", "default"), presets["default"])
+        p.set_defaults({f"method.{key}": value for key, value in asdict(preset).items()})
+
+
+def _presets(method: str) -> Mapping[str, Any]:
+    """Presets of a method that searches; none for the others."""
+    if method == "pulse":
+        from preimage.invert.pulse import PRESETS as pulse
+
+        return pulse
+    if method == "sr-nam":
+        from preimage.invert.nam import PRESETS as nam
+
+        return nam
+    return {}
+
+
+def upsample(options: Namespace) -> int:
+    """Candidates for every input; a bad input is reported and skipped."""
+    from preimage.explore import upsample_folder
+
+    given = options.as_dict()
+    controls: dict[str, Any] = given.pop("method")
+    count, seeds, output = given.pop("count"), given.pop("seeds"), given.pop("output")
+    if count is not None:
+        seeds = range(count)
+    tally = upsample_folder(
+        given.pop("inputs"),
+        output,
+        method=controls.pop("name"),
+        seeds=seeds,
+        latents=given.pop("save_latents"),
+        controls=controls,
+        **given,
+    )
+    about = f"{tally.exact} of them exact"
+    if tally.learned:
+        about = (
+            f"mean L1 through the learned degradation {tally.l1 / tally.learned:.2f} grey levels, none of them exact"
+        )
+    print(f"{tally.written} candidates written to {output}, {about}; {tally.kept} were there before.")
+    return failures(tally.problems)
+
+
+def degrade_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("inputs", nargs="+", help="files, folders or globs of pictures")
+    p.add_argument("-o", "--output", required=True, help="folder for the results")
+    p.add_argument("--scale", type=float | None, default=None, help="how many times smaller; need not be whole")
+    p.add_argument(
+        "--size", type=int | None, default=None, help="longer side of the result in pixels, instead of a scale"
+    )
+    operator_options(p)
+    p.add_argument("--corrupt", type=list[str], default=[], help="such as [gaussian_noise:25,jpeg:50], in this order")
+    p.add_argument(
+        "--model", type=str | None, default=None, help="a learned degradation instead: degradation-gan, path or hub id"
+    )
+    p.add_argument("--variants", type=int, default=0, help="so many different versions of each, NAME_seed0000.png")
+    p.add_argument("--seed", type=int, default=0, help="of the corruptions and of the model's noise")
+    p.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def degrade(options: Namespace) -> int:
+    """Small, and if wanted damaged, versions of every input."""
+    from preimage.explore import degrade_folder
+
+    given = options.as_dict()
+    output = given.pop("output")
+    written, problems = degrade_folder(given.pop("inputs"), output, **given)
+    print(f"{written} pictures written to {output}.")
+    return failures(problems)
+
+
+def verify_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("results", help="a folder that `preimage upsample -o` filled")
+
+
+def verify(options: Namespace) -> int:
+    """Shrink every saved candidate with Pillow and compare it with its input, byte for byte."""
+    from preimage.verify import verify_folder
+
+    found = verify_folder(options.results)
+    for problem in found.problems:
+        print(f"preimage: {problem}", file=sys.stderr)
+    if found.exact or not found.learned:
+        count = found.exact + len(found.problems)
+        print(f"{found.exact} of {count} candidates shrink to their input byte for byte.")
+    if found.learned:
+        print(
+            f"{found.learned} candidates answer to a learned degradation, so there is nothing to prove: degraded again they "
+            f"differ from their input by {found.l1 / found.learned:.2f} grey levels (mean L1), as recorded."
+        )
+    return 1 if found.problems else 0
+
+
+def sample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument(
+        "--prior", type=str | None, default=None, help="name, path, hf-hub:owner/repo or package.module:Class"
+    )
+    p.add_argument("--seeds", default="0-31", help="which pictures, such as 0-7,12")
+    p.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="folder for seed0000.png, … and sheet.png; or NAME.png for the sheet alone",
+    )
+    p.add_argument("--truncation", type=float, default=1.0, help="below 1: nearer to the average face, which 0 is")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--batch", type=int, default=8, help="pictures that are made together")
+    p.add_argument("--sheet", action=ActionYesNo(no_prefix="no-"), default=True, help="draw a contact sheet")
+
+
+def sample(options: Namespace) -> int:
+    """What a prior imagines without any photo."""
+    from preimage.sample import sample_prior
+
+    written = sample_prior(**options.as_dict())
+    print(f"{len(written)} pictures written, the last of them {written[-1]}.")
+    return 0
