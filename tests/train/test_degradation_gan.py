@@ -140,6 +140,18 @@ def test_a_finished_run_goes_on(whole, recipe):
     assert read_metadata(train(replace(recipe, iterations=8)))["trained"]["images_seen"] == 32
 
 
+def test_rates_of_nothing_move_nothing(recipe):
+    first = load_file(train(replace(recipe, iterations=4)))
+    kept = load_file(
+        train(replace(recipe, iterations=6, lr_steps=((16, 0.0, 0.0),), ema=0.0, out=recipe.out + "-still"))
+    )
+    average = load_file(train(replace(recipe, iterations=4, ema=0.0, out=recipe.out + "-four")))
+    weights = [k for k in first if "running" not in k and "batches" not in k]
+    assert all(torch.equal(kept[k], average[k]) for k in weights)
+    with pytest.raises(RecipeError, match="other settings of lr_g"):
+        train(replace(recipe, lr_g=1.0))
+
+
 def test_without_pixel_terms_or_diversity(recipe):
     train(replace(recipe, delta=0.0, feature_weights="", diversity=0.0, critic_steps=1, warmup=0, iterations=2))
     (line,) = lines(recipe)

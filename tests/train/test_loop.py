@@ -12,7 +12,19 @@ from accelerate import Accelerator
 from torch import nn
 
 from preimage.errors import RecipeError
-from preimage.train.loop import Run, average_decay, compiled, evaluating, every, recover, share, swap, update_average
+from preimage.train.loop import (
+    Run,
+    average_decay,
+    compiled,
+    evaluating,
+    every,
+    recover,
+    set_rates,
+    share,
+    stepped,
+    swap,
+    update_average,
+)
 
 
 def test_average_decay_halves_in_its_half_life():
@@ -23,6 +35,15 @@ def test_average_decay_halves_in_its_half_life():
     decays = [average_decay(32, images, 10_000) for images in (32, 1_000, 50_000, 200_000, 400_000)]
     assert decays == sorted(decays)
     assert decays[-1] == decays[-2]
+
+
+def test_rates_change_in_steps():
+    steps = ((40, 1e-4, 2e-4), (20, 0.0, 3e-4))  # in any order
+    found = [stepped(1e-3, 2e-3, steps, images) for images in (0, 19, 20, 39, 40, 10**9)]
+    assert found == [(1e-3, 2e-3)] * 2 + [(0.0, 3e-4)] * 2 + [(1e-4, 2e-4)] * 2
+    optimisers = [torch.optim.Adam([{"params": [torch.zeros(1)]}, {"params": [torch.zeros(2)]}]) for _ in range(2)]
+    set_rates(optimisers, found[-1])
+    assert [[group["lr"] for group in o.param_groups] for o in optimisers] == [[1e-4] * 2, [2e-4] * 2]
 
 
 def test_update_average():

@@ -31,7 +31,7 @@ from preimage.train.augment import augment
 from preimage.train.data import Pictures, batches, load_pictures
 from preimage.train.degradation_gan_settings import Discriminator as Discriminator
 from preimage.train.degradation_gan_settings import Recipe as Recipe
-from preimage.train.loop import Run, alone, evaluating, every, share, update_average
+from preimage.train.loop import Run, alone, evaluating, every, set_rates, share, stepped, update_average
 from preimage.train.small_faces import archive_of, count_by_side, small_faces
 from preimage.weights import save_prior
 
@@ -123,7 +123,18 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average)
     run = Run(Path(recipe.out), accelerator)
-    changeable = ("iterations", "snapshot", "log", "data", "real", "held", "out", "precision", "feature_weights")
+    changeable = (
+        "iterations",
+        "lr_steps",
+        "snapshot",
+        "log",
+        "data",
+        "real",
+        "held",
+        "out",
+        "precision",
+        "feature_weights",
+    )
     run.begin(asdict(recipe), resume, may_change=changeable)
     seen = steps_before(recipe, run.progress.images // recipe.batch)
     sharp = batches(pictures, size // twice, recipe.seed, seen[0] * recipe.batch // twice, rank, processes)
@@ -134,6 +145,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
     while run.progress.images < total:
         warm = run.progress.images < recipe.warmup * recipe.batch
+        set_rates((opt_g, opt_d), stepped(recipe.lr_g, recipe.lr_d, recipe.lr_steps, run.progress.images))
         for step in range(1 if warm else recipe.critic_steps):
             hr = next(sharp).to(device, non_blocking=True).repeat(twice, 1, 1, 1)
             last = warm or step == recipe.critic_steps - 1  # its pictures serve the generator too

@@ -54,6 +54,7 @@ class Recipe:
         spread: see `diversity`.
         augment: what the discriminator sees is changed by these, of `train.augment`.
         lr_g, lr_d, betas: of Adam.
+        lr_steps: from so many pictures on, other rates: [[images, lr_g, lr_d], ...].
         ema: what the generator's moving average keeps of itself at each step.
         precision: fp32 or bf16 feature maps.
         snapshot, log: iterations between two grids and saved states; between two lines of stats.jsonl.
@@ -87,6 +88,7 @@ class Recipe:
     augment: tuple[str, ...] = ()
     lr_g: float = 1e-3
     lr_d: float = 1e-3
+    lr_steps: tuple[tuple[int, float, float], ...] = ()
     betas: tuple[float, float] = (0.9, 0.999)
     ema: float = 0.999
     precision: str = "fp32"

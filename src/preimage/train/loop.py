@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -210,6 +210,23 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def every(interval: int, before: int, now: int) -> bool:
     """Whether a multiple of `interval` lies in (before, now]."""
     return interval > 0 and now // interval > before // interval
+
+
+def stepped(
+    rate_g: float, rate_d: float, steps: Sequence[tuple[int, float, float]], images: int
+) -> tuple[float, float]:
+    """Learning rates of generator and discriminator after so many pictures: the last of `steps` that has begun, or the first two."""
+    for start, later_g, later_d in sorted(steps):
+        if images >= start:
+            rate_g, rate_d = later_g, later_d
+    return rate_g, rate_d
+
+
+def set_rates(optimisers: Sequence[torch.optim.Optimizer], rates: Sequence[float]) -> None:
+    """Give each optimiser its learning rate."""
+    for optimiser, rate in zip(optimisers, rates, strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
 
 
 def alone(accelerator: Accelerator, *modules: nn.Module) -> None:

@@ -24,7 +24,7 @@ from preimage.train import losses
 from preimage.train.ada import OverfittingControl
 from preimage.train.augment import augment
 from preimage.train.data import batches, load_pictures
-from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, share, update_average
+from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
 from preimage.train.stylegan2_settings import LOSSES, DiscriminatorSettings, Recipe, lazy, rates
 from preimage.weights import load_prior
 
@@ -159,9 +159,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         real = changed(next(stream).to(device, non_blocking=True))
         step = run.progress.images // recipe.batch
         speeds = rates(recipe, run.progress.images)
-        for optimiser, rate in zip((opt_g, opt_d), speeds, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+        set_rates((opt_g, opt_d), speeds)
         moves = speeds[0] > 0  # else the discriminator learns alone
 
         with torch.autocast(**autocast):

@@ -8,6 +8,7 @@ from preimage.errors import RecipeError
 from preimage.generate.stylegan2 import StyleGAN2Config
 from preimage.train import losses
 from preimage.train.augment import AUGMENTATIONS
+from preimage.train.loop import stepped
 
 LOSSES = {
     "hinge": (losses.hinge_d, losses.hinge_g),
@@ -134,10 +135,7 @@ class Recipe:
 
 def rates(recipe: Recipe, images: int) -> tuple[float, float]:
     """Learning rates of generator and discriminator after so many pictures, corrected for lazy regularisation."""
-    g, d = recipe.lr_g, recipe.lr_d
-    for start, later_g, later_d in sorted(recipe.lr_steps):
-        if images >= start:
-            g, d = later_g, later_d
+    g, d = stepped(recipe.lr_g, recipe.lr_d, recipe.lr_steps, images)
     lazy_g, lazy_d = lazy(recipe)
     return g * lazy_g, d * lazy_d
 
