@@ -22,6 +22,7 @@ from preimage.invert.search import Found, search
 from preimage.invert.settings import SearchSettings
 from preimage.measure.distances import FeatureScale, kernel_distance
 from preimage.measure.networks import NETWORKS, load_network
+from preimage.nets.layers import channels_last
 from preimage.train.small_faces import count_by_side, small_faces
 
 DATA = Path("../shared/data")
@@ -115,10 +116,10 @@ class Runs:
         return cls(photos, torch.stack(saved), small, traces, l1, norm, seconds / l1.numel())
 
 
-def walk(
-    prior: Any, operator: Any, degradation: LearnedDegradation, photos: Tensor, seeds: int, settings: SearchSettings
-) -> Runs:
+def walk(prior: Any, operator: Any, degradation: Any, photos: Tensor, seeds: int, settings: SearchSettings) -> Runs:
     """Search `seeds` candidates of every photo through `operator`; they are judged through `degradation`."""
+    for network in (prior, degradation):
+        channels_last(network)  # as the methods do
     began, found = time.monotonic(), []
     for photo in photos:
         found.append(search(prior, operator, photo, range(seeds), settings))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from preimage.degrade.linear import LinearOperator, area
 from preimage.errors import InputError, OperatorError
 from preimage.nets.fingerprint import fingerprint
+from preimage.nets.layers import channels_last
 
 NOISE = "degradation_noise"
 """Under this name candidates keep the noise they were degraded with, (n, noise_dim)."""
@@ -140,6 +141,7 @@ def frozen(degradation: LearnedDegradation, device: torch.device) -> LearnedDegr
     """The network on a device, in evaluation mode, without gradients of its weights."""
     if isinstance(degradation, nn.Module):
         degradation.to(device).eval().requires_grad_(False)
+        channels_last(degradation)
     return degradation
 
 

@@ -23,6 +23,7 @@ from preimage.invert.problem import GREY_LEVELS, degradation_for
 from preimage.invert.search import Found, search
 from preimage.invert.settings import SearchSettings
 from preimage.nets.fingerprint import fingerprint
+from preimage.nets.layers import channels_last
 from preimage.weights import load_prior
 
 
@@ -67,6 +68,7 @@ class LatentSearch:
             )
         if isinstance(loaded, torch.nn.Module):
             loaded.to(self.device).requires_grad_(False)
+            channels_last(loaded)  # a tenth to a sixth of a search's time on a CPU
         self.prior: Prior = loaded
         self.settings = self.presets[preset]
         self.batch = batch
