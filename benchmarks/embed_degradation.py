@@ -14,7 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from preimage.weights import FOLDER, load_degradation, read_metadata, sha256
+from preimage.weight_files import read_metadata, sha256
+from preimage.weights import FOLDER, load_degradation
 
 LIMIT = 5_000_000  # bytes
 

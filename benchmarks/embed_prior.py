@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from preimage.weights import FOLDER, read_metadata, read_module, sha256
+from preimage.weight_files import read_metadata, read_module, sha256
+from preimage.weights import FOLDER
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 LIMIT = 25 * 2**20  # bytes a single embedded file may have

@@ -19,7 +19,8 @@ from torch import Tensor
 from preimage.collection import Collection
 from preimage.degrade.corrupt import parse_corruption
 from preimage.measure.niqe import NiqeModel, niqe
-from preimage.weights import FOLDER, sha256
+from preimage.weight_files import sha256
+from preimage.weights import FOLDER
 
 
 def pictures(archives: list[Path], side: int, count: int) -> Iterator[Tensor]:

@@ -28,7 +28,8 @@ from preimage.errors import OutputError, WeightsError
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.layers import fir_kernel, upsample2
 from preimage.nets.trunks import SqueezeNet11
-from preimage.weights import load_prior, sha256
+from preimage.weight_files import sha256
+from preimage.weights import load_prior
 
 TINY = StyleGAN2Config(resolution=32, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)
 State = dict[str, Tensor]

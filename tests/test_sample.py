@@ -12,7 +12,7 @@ from preimage.errors import InputError, OutputError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.image import read_image, to_uint8
 from preimage.sample import sample_prior
-from preimage.weights import save_prior
+from preimage.weight_files import save_prior
 
 
 def pixels(path):

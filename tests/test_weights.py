@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import pickle
-import stat
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from preimage import weights as module
-from preimage.errors import OutputError, WeightsError
+from preimage.errors import WeightsError
 from preimage.generate.own import MEMBERS
 from preimage.generate.prior import Prior
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+from preimage.weight_files import ARCHITECTURES, read_metadata, save_prior, sha256
 from preimage.weights import (
     FOLDER,
     WeightEntry,
@@ -29,10 +26,6 @@ from preimage.weights import (
     list_weights,
     load_degradation,
     load_prior,
-    read_metadata,
-    read_module,
-    save_prior,
-    sha256,
     weight_table,
 )
 
@@ -59,120 +52,8 @@ def metadata_of(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
-def rewrite(path: Path, **changes: str | None) -> None:
-    """The same tensors with other metadata."""
-    metadata = {k: v for k, v in {**metadata_of(path), **changes}.items() if v is not None}
-    save_file(load_file(path), path, metadata)
-
-
-# --------------------------------------------------------------------------------------------------------- round trip
-
-
-def test_round_trip_in_half_precision(path, prior):
-    loaded = load_prior(path)
-    assert isinstance(loaded, StyleGAN2)
-    assert loaded.config == CONFIG
-    assert loaded.name == "tiny"
-    assert not loaded.training
-    assert not any(p.requires_grad for p in loaded.parameters())
-    assert all(t.dtype == torch.float32 for t in loaded.state_dict().values())
-    assert all(t.dtype == torch.float16 for t in load_file(path).values())
-    for key, value in prior.state_dict().items():
-        assert torch.allclose(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-6), key
-    assert torch.allclose(loaded.sample([0, 1]), prior.sample([0, 1]), atol=0.02)
-    assert torch.equal(read_module(path).sample([0]), loaded.sample([0]))
-
-
-def test_file_says_what_it_is(path):
-    about = read_metadata(path)
-    assert about["format"] == "preimage-1"
-    assert about["architecture"] == "stylegan2"
-    assert about["config"] == dataclasses.asdict(CONFIG)
-    assert about["trained"] == TRAINED
-    assert about["licence"] == "CC BY-NC 4.0"
-    text = describe_weights(str(path))
-    for word in ("stylegan2", "images_seen: 123", "CC BY-NC 4.0", str(path)):
-        assert word in text
-
-
-def test_saving_is_all_or_nothing(path, prior, monkeypatch):
-    save_prior(path, prior, TRAINED)  # over an existing file
-    before = path.read_bytes()
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OutputError, match="free some space"):
-        save_prior(path, prior, {})
-    assert path.read_bytes() == before
-    assert os.listdir(path.parent) == [path.name]
-
-
-# ----------------------------------------------------------------------------------------------------------- refusals
-
-
-class Canary:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
-
-
-@pytest.mark.parametrize("suffix", ["pt", "pkl", "safetensors"])
-def test_pickles_are_refused_and_not_executed(tmp_path, suffix):
-    canary, file = tmp_path / "canary", tmp_path / f"a.{suffix}"
-    file.write_bytes(pickle.dumps({"G_ema": Canary(canary)}))
-    with pytest.raises(WeightsError, match=rf"a\.{suffix}: not a readable safetensors file.*never loaded"):
-        load_prior(file)
-    torch.save({"g_ema": Canary(canary)}, file)
-    with pytest.raises(WeightsError, match="never loaded"):
-        load_prior(file)
-    assert not canary.exists()
-    pickle.loads(pickle.dumps(Canary(canary)))  # the control: the canary does sing
-    assert canary.exists()
-
-
-def test_damaged_and_foreign_files(path, tmp_path):
-    whole = path.read_bytes()
-    for cut in (0, 4, 100, len(whole) - 1):
-        path.write_bytes(whole[:cut])
-        with pytest.raises(WeightsError, match=r"prior\.safetensors: not a readable safetensors file"):
-            load_prior(path)
-    save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(WeightsError, match=r"foreign\.safetensors: a safetensors file, but not one that preimage"):
-        load_prior(tmp_path / "foreign.safetensors")
-    with pytest.raises(WeightsError, match="not a readable safetensors file"):
-        read_metadata(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"architecture": "stylegan9"}, "architecture 'stylegan9' is unknown; this version knows stylegan2"),
-        ({"architecture": None}, "architecture '' is unknown"),
-        ({"format": "preimage-99"}, "not one that preimage wrote"),
-        ({"config": None}, "do not fit the stylegan2 it describes"),
-        ({"config": "{"}, "description is damaged"),
-        ({"config": "[1]"}, "do not fit"),
-        ({"config": json.dumps({"resolution": 12})}, "do not fit.*power of two"),
-        ({"config": json.dumps({**dataclasses.asdict(CONFIG), "depth": 3})}, "do not fit.*depth"),
-        ({"config": json.dumps({**dataclasses.asdict(CONFIG), "w_dim": 9})}, "(?s)do not fit.*size mismatch"),
-        ({"config": json.dumps({**dataclasses.asdict(CONFIG), "mapping_layers": 3})}, "(?s)do not fit.*fc2"),
-        ({"config": json.dumps({**dataclasses.asdict(CONFIG), "resolution": 16})}, "(?s)do not fit.*b16"),
-    ],
-)
-def test_files_that_contradict_themselves(path, changes, message):
-    rewrite(path, **changes)
-    with pytest.raises(WeightsError, match=message) as caught:
-        load_prior(path)
-    assert "prior.safetensors" in str(caught.value)
-
-
 def test_module_that_is_no_prior(path, monkeypatch):
-    monkeypatch.setitem(module.ARCHITECTURES, "stylegan2", lambda config, name: torch.nn.Linear(1, 1))
+    monkeypatch.setitem(ARCHITECTURES, "stylegan2", lambda config, name: torch.nn.Linear(1, 1))
     save_file({"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, path, metadata_of(path))
     with pytest.raises(WeightsError, match="holds a Linear, which is not a prior"):
         load_prior(path)

@@ -21,7 +21,7 @@ from preimage.generate import layouts_progan, layouts_stylegan, layouts_stylegan
 from preimage.generate.foreign import what_else
 from preimage.generate.layout import Layout, Ported
 from preimage.pickles import Checkpoint, read_checkpoint
-from preimage.weights import ARCHITECTURES, FORMAT, save_prior, sha256
+from preimage.weight_files import ARCHITECTURES, FORMAT, save_prior, sha256
 
 LAYOUTS: tuple[Layout, ...] = (*layouts_stylegan2.LAYOUTS, *layouts_stylegan.LAYOUTS, *layouts_progan.LAYOUTS)
 """Every layout that can be converted; the first that matches is taken."""

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from preimage.candidates import Candidates, package_version
-from preimage.degrade.consistency import downscale_saved
-from preimage.degrade.corrupt import Corruption, parse_corruption
 from preimage.degrade.learned import Operator
-from preimage.degrade.linear import make_operator
-from preimage.errors import MethodError, OperatorError, OutputError, PreimageError
-from preimage.files import find_images, save_png, unique_stems
-from preimage.image import as_picture, read_image, to_uint8
+from preimage.errors import MethodError, OutputError, PreimageError
+from preimage.files import find_images, unique_stems
+from preimage.image import as_picture, read_image
 from preimage.invert.method import Method, Varies
 from preimage.invert.problem import by_name, check_size, degradation_for
 from preimage.invert.registry import load
 from preimage.results import ResultFolder, save_latents
 from preimage.seeds import parse_seeds
-from preimage.weights import load_degradation
 
 
 def upsample(
@@ -184,107 +178,6 @@ def upsample_folder(
                 tally.problems.append(text)
                 bar.say(f"preimage: {text}")
     return tally
-
-
-def degrade_folder(
-    inputs: Sequence[str | Path],
-    output: str | Path,
-    *,
-    scale: float | None = None,
-    size: int | None = None,
-    operator: str = "bicubic",
-    border: str = "renormalise",
-    corrupt: Sequence[str] = (),
-    model: str | None = None,
-    variants: int = 0,
-    seed: int = 0,
-    overwrite: bool = False,
-) -> tuple[int, list[str]]:
-    """Small, and if wanted damaged, versions of pictures: `<output>/<stem>.png`.
-
-    Args:
-        inputs: files, folders, globs.
-        output: folder.
-        scale: how many times smaller, or `size`: longer side of the result in pixels; neither keeps the size.
-        operator, border: the downscaling. With Pillow's filters the result is Pillow's own, byte for byte.
-        corrupt: names as in `preimage.degrade.corrupt`, applied in order, before or after the downscaling as each says.
-        model: a learned degradation in the place of the downscaling: an embedded one ("degradation-gan"), a path, a hub id.
-        variants: so many different versions of each picture, by the seeds from `seed` on: `<stem>_seed0000.png`; 0 is one.
-        seed: of the corruptions and of the model's noise; with the picture's name it makes the seed of that picture.
-        overwrite: replace files that exist.
-
-    Returns:
-        How many pictures were written, and what failed.
-
-    Raises:
-        PreimageError: settings that contradict each other, or no such model.
-    """
-    corruptions = [parse_corruption(text) for text in corrupt]
-    if variants < 0 or (variants and model is None and not corruptions):
-        raise OperatorError(f"variants ({variants}) must be 0 or more, and need a --model or a --corrupt that varies.")
-    if model is not None and (scale is not None or size is not None or operator != "bicubic"):
-        raise OperatorError(f"{model} has its own downscaling: leave out scale, size and operator.")
-    learned: Any = load_degradation(model) if model is not None else None
-    if scale is not None and size is not None:
-        raise OperatorError("give a scale or a size, not both.")
-    if (scale is not None and not scale >= 1) or (size is not None and size < 1):
-        raise OperatorError(f"scale ({scale}) and size ({size}) must be at least 1 where given.")
-    paths, found = find_images(inputs)
-    problems = [str(p) for p in found]
-    stems = unique_stems(paths)
-    folder = Path(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
-    written = 0
-    for path, turn in product(paths, range(max(variants, 1))):
-        suffix = f"_seed{seed + turn:04d}" if variants else ""
-        target = folder / f"{stems[path]}{suffix}.png"
-        try:
-            if target.exists() and not overwrite:
-                raise OutputError(f"{target} exists. Choose another folder, or pass --overwrite.")
-            digest = hashlib.blake2b(f"{seed + turn}/{stems[path]}".encode(), digest_size=4).digest()
-            own = int.from_bytes(digest, "big")  # of this picture, whatever else is in the list
-            picture = degrade(read_image(path).pixels, scale, size, operator, border, corruptions, own, learned)
-            save_png(target, picture, {"degradation": learned.name, "noise_seed": str(own)} if learned else None)
-            written += 1
-        except PreimageError as error:
-            problems.append(str(error) if str(path) in str(error) or str(target) in str(error) else f"{path}: {error}")
-            print(f"preimage: {problems[-1]}", file=sys.stderr)
-    return written, problems
-
-
-def degrade(
-    picture: torch.Tensor,
-    scale: float | None,
-    size: int | None,
-    operator: str,
-    border: str,
-    corruptions: Sequence[Corruption],
-    seed: int,
-    learned: Any = None,
-) -> torch.Tensor:
-    """One picture (3, H, W) in [0, 1] made small and damaged, as `degrade_folder` does it; uint8."""
-    image = picture[None]
-    for corruption in corruptions:
-        if corruption.stage == "hr":
-            image = corruption(image, seed=seed)
-    height, width = picture.shape[-2:]
-    if learned is not None:
-        image = learned.degrade(image, [seed])
-    elif size is not None:
-        scale = max(height, width) / size
-    if scale is not None:
-        low = (max(1, round(height / scale)), max(1, round(width / scale)))
-        image = downscale_saved(
-            to_uint8(image), make_operator(operator, hr_size=(height, width), lr_size=low, border=border)
-        )
-        image = image.float() / 255
-    for corruption in corruptions:
-        if corruption.stage == "lr":
-            image = corruption(image, seed=seed)
-    return to_uint8(image[0])
 
 
 def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candidates, variants: int) -> None:

@@ -17,7 +17,8 @@ from preimage.errors import OperatorError, WeightsError
 from preimage.files import read_provenance
 from preimage.nets.residual import PreActivationBlock
 from preimage.seeds import normal
-from preimage.weights import load_degradation, load_prior, read_metadata, save_prior
+from preimage.weight_files import read_metadata, save_prior
+from preimage.weights import load_degradation, load_prior
 
 TINY = DegradationGANConfig(16, 8, 5, down=(4, 8), up=(6,))
 

@@ -15,7 +15,7 @@ from preimage.errors import WeightsError
 from preimage.generate.layout import Ported
 from preimage.generate.layouts_progan import LAYOUTS
 from preimage.generate.progan import ProGAN, ProGANConfig
-from preimage.weights import ARCHITECTURES
+from preimage.weight_files import ARCHITECTURES
 
 Net = dict[str, Tensor]
 Make = Callable[[tuple[int, ...]], Tensor]

@@ -13,7 +13,8 @@ from preimage.convert import convert_prior
 from preimage.errors import WeightsError
 from preimage.generate.layouts_stylegan import LAYOUTS
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
-from preimage.weights import load_prior, sha256
+from preimage.weight_files import sha256
+from preimage.weights import load_prior
 
 (LAYOUT,) = LAYOUTS
 CONFIG = StyleGANConfig(resolution=16, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)

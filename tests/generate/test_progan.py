@@ -18,7 +18,8 @@ from preimage.image import to_uint8
 from preimage.invert.pulse import Pulse
 from preimage.nets.layers import EqualConv2d
 from preimage.seeds import normal
-from preimage.weights import load_prior, read_metadata, save_prior
+from preimage.weight_files import read_metadata, save_prior
+from preimage.weights import load_prior
 
 TINY = ProGANConfig(resolution=16, channel_base=128, channel_max=16, z_dim=12)
 

@@ -14,7 +14,8 @@ from preimage.generate.stylegan import StyleGAN, StyleGANConfig
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.image import to_uint8
 from preimage.invert.pulse import Pulse
-from preimage.weights import ARCHITECTURES, load_prior, save_prior
+from preimage.weight_files import ARCHITECTURES, save_prior
+from preimage.weights import load_prior
 
 SIDES = {"stylegan": (4, 4, 8, 8, 16, 16), "stylegan2": (4, 8, 8, 16, 16)}  # of the noise maps
 FAMILIES = {"stylegan": (StyleGAN, StyleGANConfig), "stylegan2": (StyleGAN2, StyleGAN2Config)}

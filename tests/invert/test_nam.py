@@ -28,7 +28,7 @@ from preimage.invert.walk import norms, start
 from preimage.measure.evaluate import evaluate_folder
 from preimage.results import read_yaml
 from preimage.seeds import normal
-from preimage.weights import save_prior
+from preimage.weight_files import save_prior
 
 QUICK = {"steps": 30}
 

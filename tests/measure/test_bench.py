@@ -13,7 +13,7 @@ from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfi
 from preimage.errors import InputError, MethodError, OperatorError
 from preimage.files import save_png
 from preimage.measure.bench import bench
-from preimage.weights import save_prior
+from preimage.weight_files import save_prior
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from preimage.measure.convert import convert
 from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.inception import FIDInception
 from preimage.nets.trunks import SqueezeNet11
-from preimage.weights import sha256
+from preimage.weight_files import sha256
 
 
 def published(path: Path, **more: Tensor) -> Path:

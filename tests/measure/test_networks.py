@@ -170,7 +170,7 @@ def test_only_a_conversion_of_the_published_file_is_official(tmp_path: Path) -> 
 
 
 def test_a_copy_of_the_published_safetensors_is_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from preimage.weights import sha256
+    from preimage.weight_files import sha256
 
     path = save(SqueezeNet11(), tmp_path / NETWORKS["squeeze"].file)
     assert not load_network("squeeze", tmp_path).official

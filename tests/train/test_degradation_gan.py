@@ -30,7 +30,8 @@ from preimage.train.degradation_gan import (
     train,
 )
 from preimage.train.recipes import load_recipe
-from preimage.weights import load_degradation, read_metadata
+from preimage.weight_files import read_metadata
+from preimage.weights import load_degradation
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -16,7 +16,8 @@ from preimage.errors import RecipeError
 from preimage.generate.progan import ProGAN, ProGANConfig
 from preimage.train.progan import Plan, Recipe, Stage, build_run, make_plan, shrink, train
 from preimage.train.recipes import load_recipe
-from preimage.weights import load_prior, read_metadata
+from preimage.weight_files import read_metadata
+from preimage.weights import load_prior
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -18,7 +18,8 @@ from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.features import SqueezeNet
 from preimage.train.recipes import load_recipe
 from preimage.train.stylegan2 import DiscriminatorSettings, Imagine, Recipe, build_discriminator, build_run, train
-from preimage.weights import load_prior, read_metadata
+from preimage.weight_files import read_metadata
+from preimage.weights import load_prior
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -105,7 +105,7 @@ def degrade_options(p: ArgumentParser, argv: Sequence[str]) -> None:
 
 def degrade(options: Namespace) -> int:
     """Small, and if wanted damaged, versions of every input."""
-    from preimage.explore import degrade_folder
+    from preimage.shrink import degrade_folder
 
     given = options.as_dict()
     output = given.pop("output")

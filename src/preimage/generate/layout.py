@@ -18,7 +18,7 @@ class Ported:
     """A checkpoint brought to one of our architectures.
 
     Attributes:
-        architecture: key of `preimage.weights.ARCHITECTURES`.
+        architecture: key of `preimage.weight_files.ARCHITECTURES`.
         config: what that architecture is built from, JSON-serialisable.
         state: the tensors of the module built so, by its own keys.
         notes: what a user should know, such as an estimated mean latent.

@@ -72,7 +72,7 @@ class StylePrior(nn.Module):
             fine; the last one counts.
 
     Attributes:
-        architecture: key of `preimage.weights.ARCHITECTURES`.
+        architecture: key of `preimage.weight_files.ARCHITECTURES`.
     """
 
     architecture: ClassVar[str]

@@ -22,7 +22,7 @@ from preimage.errors import WeightsError
 from preimage.files import write_bytes_atomic
 from preimage.measure.networks import FORMAT, NETWORKS, NetworkEntry, identify, weights_folder
 from preimage.pickles import Checkpoint, read_checkpoint
-from preimage.weights import sha256
+from preimage.weight_files import sha256
 
 _INCEPTION = "Mixed_7c.branch_pool.conv.weight"
 

@@ -21,8 +21,8 @@ from preimage.nets.features import FeatureNetwork, SqueezeNet, VGG19Distilled
 from preimage.nets.inception import FIDInception
 from preimage.nets.mobilefacenet import MobileFaceNet
 from preimage.nets.trunks import VGG16, AlexNet, SqueezeNet11
+from preimage.weight_files import sha256
 from preimage.weights import download as fetch
-from preimage.weights import sha256
 
 FORMAT = "preimage-network-1"
 

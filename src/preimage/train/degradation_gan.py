@@ -33,7 +33,7 @@ from preimage.train.degradation_gan_settings import Discriminator as Discriminat
 from preimage.train.degradation_gan_settings import Recipe as Recipe
 from preimage.train.loop import Run, alone, evaluating, every, set_rates, share, stepped, update_average
 from preimage.train.small_faces import archive_of, count_by_side, small_faces
-from preimage.weights import save_prior
+from preimage.weight_files import save_prior
 
 SHOWN = 8  # faces in a grid
 RECALIBRATION = (16, 64)  # batches, and pictures of each, that the statistics of the exported network are of

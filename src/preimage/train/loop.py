@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from preimage.errors import RecipeError
 from preimage.files import save_png
 from preimage.sheet import contact_sheet
-from preimage.weights import save_prior
+from preimage.weight_files import save_prior
 
 
 @torch.no_grad()
