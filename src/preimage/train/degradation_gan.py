@@ -248,13 +248,18 @@ def export(average: DegradationGAN, recipe: Recipe, run: Run) -> Path:
     path = run.folder / "degradation.safetensors"
     if run.accelerator.is_main_process:
         names = [Path(s).name for s in recipe.data]
-        real, held = ([Path(archive_of(s)[0]).name for s in paths] for paths in (recipe.real, recipe.held))
+        real, held = ([_named(s) for s in paths] for paths in (recipe.real, recipe.held))
         weights = Path(recipe.feature_weights).name
         about = asdict(replace(recipe, out="", data=names, real=real, held=held, feature_weights=weights))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*names, *real]}
         save_prior(path, average, trained)
     run.accelerator.wait_for_everyone()
     return path
+
+
+def _named(source: str) -> str:
+    archive, inside = archive_of(source)
+    return "/".join([Path(archive).name, *inside.split("/")]).rstrip("/")
 
 
 def describe(recipe: Recipe) -> str:
