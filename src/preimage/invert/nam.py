@@ -27,7 +27,7 @@ _PAPER = SearchSettings(
 PRESETS = {
     # section 4.1: Adam with its default rate, which moves a coordinate of z by at most half a deviation in 500 steps
     "paper": _PAPER,
-    # docs/sr-nam.md: L1 is level from 0.1 to 0.4; off the sphere a StyleGAN2's candidates are further from sharp faces
+    # docs/sr-nam.md: L1 is level from 0.1 to 0.4; off the sphere a StyleGAN2's candidates fit better and are further from faces
     "default": _PAPER.with_({"lr": 0.1, "sphere": True}),
 }
 
