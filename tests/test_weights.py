@@ -15,7 +15,6 @@ from preimage import weights as module
 from preimage.errors import WeightsError
 from preimage.generate.own import MEMBERS
 from preimage.generate.prior import Prior
-from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.weight_files import ARCHITECTURES, read_metadata, save_prior, sha256
 from preimage.weights import (
     FOLDER,
@@ -29,32 +28,18 @@ from preimage.weights import (
     weight_table,
 )
 
-CONFIG = StyleGAN2Config(8, 64, 8, 8, 8, 2)
-TRAINED = {"images_seen": 123, "recipe": {"batch": 4}, "data": ["a.zip"]}
-
-
-@pytest.fixture(scope="module")
-def prior() -> StyleGAN2:
-    torch.manual_seed(0)
-    made = StyleGAN2(CONFIG, "tiny").requires_grad_(False)
-    made.refit(2_000)
-    return made
-
 
 @pytest.fixture
-def path(tmp_path, prior) -> Path:
-    save_prior(tmp_path / "prior.safetensors", prior, TRAINED)
+def path(tmp_path, tiny_prior) -> Path:
+    save_prior(tmp_path / "prior.safetensors", tiny_prior, {"images_seen": 123})
     return tmp_path / "prior.safetensors"
-
-
-def metadata_of(path: Path) -> dict[str, str]:
-    with safe_open(str(path), "pt") as file:
-        return dict(file.metadata())
 
 
 def test_module_that_is_no_prior(path, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "stylegan2", lambda config, name: torch.nn.Linear(1, 1))
-    save_file({"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, path, metadata_of(path))
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata()
+    save_file({"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, path, metadata)
     with pytest.raises(WeightsError, match="holds a Linear, which is not a prior"):
         load_prior(path)
 
