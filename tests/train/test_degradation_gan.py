@@ -111,7 +111,7 @@ def test_what_a_run_leaves_behind(whole):
     about = read_metadata(out / "degradation.safetensors")
     assert about["trained"]["images_seen"] == 24
     assert about["trained"]["data"] == ["sharp", "small"]
-    assert str(Path(whole.data[0]).parent) not in json.dumps(about["trained"])  # nobody's folders
+    assert "/" not in json.dumps(about["trained"])  # nobody's folders
     model = load_degradation(out / "degradation.safetensors")
     assert isinstance(model, DegradationGAN)
     assert (model.name, model.config) == ("tiny", whole.generator)
