@@ -36,7 +36,8 @@ def test_yaml_that_was_dumped_comes_back(value):
 def test_any_text_gives_values_or_one_line(text):
     for parse in (parse_json, parse_yaml):
         try:
-            told = str(parse(text)) and "values"
+            parse(text)
+            told = "values"
         except TextError as error:
             told = str(error)
         assert told
