@@ -19,10 +19,10 @@ import preimage
 from preimage import files
 from preimage.cli import main
 from preimage.degrade.consistency import verify
-from preimage.files import read_jsonl, read_provenance
+from preimage.files import read_jsonl, read_provenance, read_yaml
 from preimage.image import read_image
 from preimage.invert import latent
-from preimage.results import ResultFolder, read_yaml
+from preimage.results import ResultFolder
 from preimage.weight_files import save_prior
 
 QUICK = ["--method.steps", "6", "--device", "cpu"]

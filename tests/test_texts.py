@@ -49,6 +49,7 @@ def test_any_text_gives_values_or_one_line(text):
     [
         ("{", "Expecting property"),
         ("[NaN]", "NaN is no number"),
+        ("[1e400]", "1e400 is no number"),
         ("[-Infinity]", "-Infinity is no number"),
         ("[" * 100_000 + "]" * 100_000, "nested deeper"),
         ("[" * (MOST_DEPTH + 2) + "]" * (MOST_DEPTH + 2), "nested deeper"),

@@ -19,6 +19,10 @@ class OutputError(PreimageError, OSError):
     """A result that could not be written: read-only folder, full disk."""
 
 
+class OccupiedError(OutputError):
+    """A result whose place is taken by something else; results in other places can still be written."""
+
+
 class WeightsError(PreimageError, ValueError):
     """Weights that are missing, damaged, or made for another architecture."""
 

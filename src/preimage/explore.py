@@ -12,11 +12,11 @@ import torch
 
 from preimage.candidates import Candidates, package_version
 from preimage.degrade.learned import Operator
-from preimage.errors import MethodError, OutputError, PreimageError
+from preimage.errors import MethodError, OccupiedError, OutputError, PreimageError
 from preimage.files import find_images, unique_stems
-from preimage.image import as_picture, read_image
+from preimage.image import as_picture, picture_size, read_image
 from preimage.invert.method import Method, Varies
-from preimage.invert.problem import by_name, check_size, degradation_for
+from preimage.invert.problem import by_name, check_sides, check_size, degradation_for
 from preimage.invert.registry import load
 from preimage.results import ResultFolder, save_latents
 from preimage.seeds import parse_seeds
@@ -57,9 +57,12 @@ def upsample(
     Raises:
         PreimageError: of the kind that fits; the message says how to mend it.
     """
-    lr = as_picture(picture).pixels
+    size = picture_size(picture)  # before a method is loaded: most mistakes show here
     if isinstance(method, str):
         method = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
+    if size is not None:
+        check_sides(*size, method.resolution, scale)  # before anything is decoded
+    lr = as_picture(picture).pixels
     check_size(lr, method.resolution, scale)
     return Candidates.cat(list(method.sample(lr, parse_seeds(seeds), operator, **controls)))
 
@@ -141,29 +144,33 @@ def upsample_folder(
         "batch": batch,
         "versions": {"preimage": package_version(), "torch": torch.__version__, "python": sys.version.split()[0]},
     }
-    folder = ResultFolder.open(output, settings, overwrite)
     stems = unique_stems(paths)
-    with _Bar(len(paths) * len(wanted)) as bar:
+    with (
+        ResultFolder.open(output, settings, overwrite) as folder,
+        _Bar(len(paths) * len(wanted)) as bar,
+    ):
         for problem in problems:
             bar.say(f"preimage: {problem}")
+        for note in folder.notes:
+            bar.say(f"preimage: {note}")
         for path in paths:
             try:
+                size = picture_size(path)
+                check_sides(*size, loaded.resolution, scale)  # before anything is decoded
                 picture = read_image(path)
                 for note in picture.notes:
                     bar.say(f"{path}: {note}")
                 lr = picture.pixels
-                check_size(lr, loaded.resolution, scale)
                 chosen = degradation_for(lr, loaded.resolution, named, border)
                 target = folder.claim(stems[path], lr, overwrite)
-                todo = folder.missing(stems[path], wanted, variants)
+                todo = folder.missing(stems[path], wanted, variants, loaded.resolution)
                 tally.kept += len(wanted) - len(todo)
                 bar.skip(len(wanted) - len(todo))
                 for part in loaded.sample(lr, todo, chosen, on_step=bar.step, **(controls or {})):
                     if latents and part.latents:  # first, so that a finished candidate never lacks them
                         save_latents(target / f"latents{part.seeds[0]:04d}.safetensors", part)
-                    folder.write(stems[path], part)
+                    tally.written += folder.write(stems[path], part)
                     _write_variants(folder, stems[path], loaded, part, variants)
-                    tally.written += len(part)
                     tally.exact += int(part.exact.sum())
                     if part.l1 is not None:
                         tally.learned += len(part)
@@ -171,9 +178,9 @@ def upsample_folder(
                     bar.wrote(len(part))
                 if todo or not (target / "grid.png").is_file():
                     folder.grid(stems[path], lr, wanted)
-            except OutputError:
-                raise  # nothing further can be written
             except PreimageError as error:
+                if isinstance(error, OutputError) and not isinstance(error, OccupiedError):
+                    raise  # nothing further can be written
                 text = str(error) if str(path) in str(error) else f"{path}: {error}"
                 tally.problems.append(text)
                 bar.say(f"preimage: {text}")

@@ -6,7 +6,8 @@ import glob
 import hashlib
 import json
 import os
-import secrets
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,13 +15,21 @@ from typing import Any, BinaryIO
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from preimage.errors import InputError, OutputError
+from preimage.errors import InputError, OccupiedError, OutputError
 from preimage.image import open_image, to_pillow
+from preimage.processes import temporary_name
+from preimage.texts import TextError, one_line, parse_json, parse_yaml
 
 EXTENSIONS = frozenset((
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
 ))  # fmt: skip
+
+OWN_NAMES = frozenset(("run.yaml", "summary.jsonl", "report.json", "report.md", "report.html", "statistics"))
+"""What a folder of results holds beside the folders of its inputs."""
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # no file names on Windows
+MOST_NAME = 150
+"""Longest name of an input's folder, bytes: file systems take 255, and captions and suffixes come to it."""
 
 # ---------------------------------------------------------------------------------------------------- finding inputs
 
@@ -77,8 +86,28 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and path.is_file()
 
 
+def plain_name(name: str) -> str:
+    """A name under which a folder or file can be made anywhere, and only in the folder where it is wanted.
+
+    Most names stay as they are. Separators, control characters and unpaired surrogates become `_`, as do dots at the start
+    (`..` leads elsewhere, others hide) and dots and spaces at the end (Windows drops them); names that a folder of results
+    keeps for itself (`OWN_NAMES`) and Windows' devices get a `_` in front; what is too long is cut and gets a hash.
+    """
+    plain = "".join("_" if c in "/\\:" or unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
+    if plain.startswith("."):
+        plain = "_" + plain.lstrip(".")
+    if plain != plain.rstrip(". "):
+        plain = plain.rstrip(". ") + "_"
+    if not plain or plain.casefold() in OWN_NAMES or _DEVICES.match(plain):
+        plain = f"_{plain}"
+    if len(plain.encode()) > MOST_NAME:
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
+        plain = plain.encode()[: MOST_NAME - 13].decode(errors="ignore") + f"-{digest}"
+    return plain
+
+
 def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
-    """A folder name for the results of each input.
+    """A folder name for the results of each input, safe to use (`plain_name`).
 
     It is the file's stem (`face`), where that is unique. Inputs that share a stem (capitals aside) are *all* named
     by the first of these that tells them apart: `face-jpg`, `folder_face`, `folder_face-jpg`, `face-` and a hash of
@@ -92,15 +121,15 @@ def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
         A different name for every path.
     """
     levels: list[Callable[[Path], str]] = [
-        lambda p: p.stem,
-        lambda p: f"{p.stem}-{p.suffix[1:].lower()}",
-        lambda p: f"{p.absolute().parent.name}_{p.stem}",
-        lambda p: f"{p.absolute().parent.name}_{p.stem}-{p.suffix[1:].lower()}",
-        lambda p: f"{p.stem}-{hashlib.sha256(os.fsencode(p.absolute())).hexdigest()[:12]}",
+        lambda p: plain_name(p.stem),
+        lambda p: plain_name(f"{p.stem}-{p.suffix[1:].lower()}"),
+        lambda p: plain_name(f"{p.absolute().parent.name}_{p.stem}"),
+        lambda p: plain_name(f"{p.absolute().parent.name}_{p.stem}-{p.suffix[1:].lower()}"),
+        lambda p: plain_name(f"{plain_name(p.stem)}-{hashlib.sha256(os.fsencode(p.absolute())).hexdigest()[:12]}"),
     ]
     groups: dict[str, list[Path]] = {}
     for path in sorted(set(paths)):
-        groups.setdefault(path.stem.casefold(), []).append(path)
+        groups.setdefault(plain_name(path.stem).casefold(), []).append(path)
     names: dict[Path, str] = {}
     taken = set(groups)
     for stem, group in groups.items():
@@ -186,11 +215,15 @@ def append_line(path: str | Path, line: str) -> None:
         raise _output_error(path, error) from error
 
 
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+def read_jsonl(path: str | Path, damaged: list[int] | None = None) -> list[dict[str, Any]]:
     """The objects of a JSON lines file; none if there is no file yet.
 
-    Lines that are not complete objects are skipped: they are what an interrupted run leaves behind, and a result
-    that is not in the list is computed again.
+    Lines that are not complete objects are skipped: an interrupted run leaves half a line behind, and a result that is not in
+    the list is computed again.
+
+    Args:
+        path: the file.
+        damaged: gets the numbers of the lines that were skipped, from 1.
 
     Raises:
         InputError: the file is there but cannot be read.
@@ -200,20 +233,47 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}); check the name and its permissions") from error
-    return [value for line in lines if isinstance(value := _parse_json(line), dict)]
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check what it is and its permissions"
+        ) from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            value = parse_json(line) if line.strip() else None
+        except TextError:
+            value = ()
+        if isinstance(value, dict):
+            found.append(value)
+        elif value is not None and damaged is not None:
+            damaged.append(number)
+    return found
 
 
-def _parse_json(line: str) -> object:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings from a YAML file; empty if it holds none.
+
+    Raises:
+        InputError: not readable, or no mapping of plain values (see `preimage.texts.parse_yaml`).
+    """
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+        values = parse_yaml(path.read_text())
+    except (OSError, UnicodeDecodeError, TextError) as error:
+        raise InputError(f"{path}: not readable as YAML ({one_line(error)}). Mend or delete it.") from None
+    if values is not None and not isinstance(values, dict):
+        raise InputError(f"{path}: holds a {type(values).__name__}, not settings by name. Mend or delete it.")
+    return values or {}
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Settings as YAML text."""
+    import yaml
+
+    return str(yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False, allow_unicode=True))
 
 
 def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     # Not tempfile: its files are private to the user (0600), results should follow the umask.
-    part = path.with_name(f".{secrets.token_hex(8)}.tmp") if path.name else path
+    part = path.with_name(temporary_name()) if path.name else path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -232,14 +292,16 @@ def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def _output_error(path: Path, error: OSError | ValueError) -> OutputError:
     reason = (getattr(error, "strerror", None) or str(error)).lower()
+    kind = OutputError
     if os.path.isdir(path):  # unlike Path.is_dir, never raises
-        reason, hint = "is a folder", "name a file, or move the folder away"
+        kind, reason, hint = OccupiedError, "is a folder", "name a file, or move the folder away"
     elif isinstance(error, PermissionError) or "read-only" in reason:
         hint = "make the folder writable, or choose another output folder"
     elif "space" in reason or "quota" in reason:
         hint = "free some space, or choose an output folder on another disk; what is written so far is kept"
     elif isinstance(error, (NotADirectoryError, FileExistsError)):
+        kind = OccupiedError
         hint = f"a file stands where a folder is needed ({path.parent}); choose another output folder"
     else:
         hint = "choose another output folder"
-    return OutputError(f"{path}: cannot be written ({reason}); {hint}")
+    return kind(f"{path}: cannot be written ({reason}); {hint}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -67,6 +67,22 @@ def read_image(path: str | Path, *, max_side: int = MAX_SIDE) -> Picture:
             raise InputError(f"{path}: {size} pixels, more than {max_side} on a side; crop it to the face")
         pixels, notes = _decode(image, str(path))
     return Picture(pixels, tuple(notes), path)
+
+
+@overload
+def picture_size(picture: str | Path | Image.Image) -> tuple[int, int]: ...
+@overload
+def picture_size(picture: object) -> tuple[int, int] | None: ...
+def picture_size(picture: object) -> tuple[int, int] | None:
+    """Width and height in pixels of a picture file or a Pillow image, without decoding it; None for numbers in memory.
+
+    Raises:
+        InputError: see `open_image`.
+    """
+    if isinstance(picture, str | Path):
+        with open_image(Path(picture)) as image:
+            return image.width, image.height
+    return picture.size if isinstance(picture, Image.Image) else None
 
 
 @contextmanager

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from preimage.candidates import Candidates, certainty
-from preimage.errors import InputError, OutputError
-from preimage.files import append_line, read_jsonl, save_png, write_bytes_atomic, write_text_atomic
-from preimage.image import read_image
+from preimage.errors import InputError, OccupiedError, OutputError
+from preimage.files import (
+    append_line,
+    plain_name,
+    read_jsonl,
+    read_yaml,
+    save_png,
+    to_yaml,
+    write_bytes_atomic,
+    write_text_atomic,
+)
+from preimage.image import open_image, read_image
+from preimage.locks import Holder
+from preimage.processes import changing, remove_litter
 from preimage.sheet import candidate_grid
+from preimage.texts import finite
 
 # what may differ between two calls that fill the same folder
 FREE = ("inputs", "seeds", "device", "batch", "versions", "save_latents", "variants")
@@ -25,13 +38,19 @@ FREE = ("inputs", "seeds", "device", "batch", "versions", "save_latents", "varia
 class ResultFolder:
     """DIR/run.yaml, DIR/summary.jsonl, DIR/<stem>/{input,seed0000,…,grid}.png.
 
+    Several processes may fill one folder with the same settings (`preimage.locks.Holder`); each line is written once.
+
     Attributes:
         path: DIR.
         done: lines of summary.jsonl by (stem, file).
+        notes: what was found damaged and passed over, for people.
     """
 
     path: Path
     done: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _holder: Holder | None = None
+    _read: tuple[int, int, int] = (0, 0, 0)  # the summary as last read: inode, size, time
 
     @classmethod
     def open(cls, path: str | Path, settings: Mapping[str, Any], overwrite: bool = False) -> ResultFolder:
@@ -44,35 +63,90 @@ class ResultFolder:
 
         Raises:
             OutputError: the folder cannot be created or written.
-            InputError: it holds results of other settings.
+            InputError: it holds results of other settings, or another run fills it with other ones right now.
         """
         folder = cls(Path(path))
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{path}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
-        record = folder.path / "run.yaml"
+        binding = {k: v for k, v in json.loads(json.dumps(settings)).items() if k not in FREE}
+        digest = hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()
+        folder._holder = Holder(folder.path, digest, exclusive=overwrite)
+        try:
+            folder._start(settings, binding, overwrite)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def _start(self, settings: Mapping[str, Any], binding: Mapping[str, Any], overwrite: bool) -> None:
+        record = self.path / "run.yaml"
         if record.is_file() and not overwrite:
             before = read_yaml(record)
-            changed = [k for k in settings if k not in FREE and before.get(k) != json.loads(json.dumps(settings[k]))]
+            changed = [k for k, value in binding.items() if before.get(k) != value]
             if changed:
                 raise InputError(
-                    f"{path} holds results of other settings ({', '.join(changed)} differ). Choose another folder, repeat the "
-                    "old settings (see run.yaml), or pass --overwrite."
+                    f"{self.path} holds results of other settings ({', '.join(changed)} differ). Choose another folder, repeat "
+                    "the old settings (see run.yaml), or pass --overwrite."
                 )
-            folder.done = {(d["input"], d["file"]): d for d in read_jsonl(folder.path / "summary.jsonl")}
+            with changing(self.path):
+                self._refresh()
         elif overwrite:
-            (folder.path / "summary.jsonl").unlink(missing_ok=True)
+            (self.path / "summary.jsonl").unlink(missing_ok=True)
         write_text_atomic(record, to_yaml(settings))
+        inside = [p for p in self.path.iterdir() if p.is_dir() and not p.is_symlink()]
+        remove_litter(self.path, *inside, alone=self._holder is None or self._holder.alone)
+
+    def close(self) -> None:
+        """Give the folder up to runs of other settings."""
+        if self._holder is not None:
+            self._holder.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _refresh(self) -> None:
+        """Read summary.jsonl again if anybody has changed it."""
+        summary = self.path / "summary.jsonl"
+        mark = _mark(summary)
+        if mark == self._read:
+            return
+        damaged: list[int] = []
+        lines = read_jsonl(summary, damaged)
+        shaped = [line for line in lines if all(isinstance(line.get(k), str) for k in ("input", "file"))]
+        if damaged or len(shaped) < len(lines):
+            where = f" (line {', '.join(map(str, damaged[:5]))})" if damaged else ""
+            note = f"{summary}: {len(damaged) + len(lines) - len(shaped)} damaged line(s) passed over{where}; what they listed is made again"
+            self.notes += [note] if note not in self.notes else []
+        self.done = {(line["input"], line["file"]): line for line in shaped}
+        self._read = mark
+
+    def place(self, stem: str) -> Path:
+        """DIR/<stem>, which is always a folder in DIR itself.
+
+        Raises:
+            InputError: a name that leads elsewhere.
+        """
+        folder = self.path / stem
+        if plain_name(stem) != stem or folder.is_symlink():
+            raise InputError(
+                f"{stem!r} is no name for a folder in {self.path}; a write would leave it. Rename the input."
+            )
         return folder
 
     def claim(self, stem: str, lr: Tensor, overwrite: bool = False) -> Path:
         """Make DIR/<stem> for this photo and keep the photo in it.
 
         Raises:
-            InputError: the folder already belongs to another photo of the same name.
+            InputError: the folder already belongs to another photo of the same name, or the name leads out of DIR.
+            OccupiedError: a file stands where the folder belongs.
+            OutputError: it cannot be created.
         """
-        folder = self.path / stem
+        folder = self.place(stem)
         kept = folder / "input.png"
         if kept.is_file() and not overwrite and not torch.equal(read_image(kept).pixels, lr):
             raise InputError(
@@ -80,6 +154,10 @@ class ResultFolder:
             )
         try:
             folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise OccupiedError(
+                f"{folder}: a file stands where a folder is needed; move it away, or choose another folder with -o."
+            ) from None
         except OSError as error:
             raise OutputError(
                 f"{folder}: cannot be created ({error.strerror}). Choose another folder with -o."
@@ -88,30 +166,39 @@ class ResultFolder:
             save_png(kept, lr)
         return folder
 
-    def missing(self, stem: str, seeds: Iterable[int], variants: int = 0) -> list[int]:
-        """The seeds whose candidate, or one of its variants, is not there yet."""
+    def missing(self, stem: str, seeds: Iterable[int], variants: int = 0, side: int | None = None) -> list[int]:
+        """The seeds whose candidate, or one of its variants, is not there whole.
+
+        Args:
+            stem: name of the input.
+            seeds: which.
+            variants: how many of each.
+            side: of the pictures; None takes any.
+        """
+        with changing(self.path):
+            self._refresh()
 
         def there(file: str) -> bool:
-            return (stem, file) in self.done and (self.path / stem / file).is_file()
+            return (stem, file) in self.done and is_whole(self.path / stem / file, side)
 
         return [s for s in seeds if not all(there(seed_file(s, k)) for k in (None, *range(variants)))]
 
-    def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> None:
+    def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> int:
         """Save every candidate and its line in summary.jsonl; the picture first, so that a line never lies.
 
         Args:
             stem: name of the input.
             candidates: what to save.
             variant_of: the seed whose fine noise they vary; their own seeds are those of the noise.
+
+        Returns:
+            How many were written; another run may have been faster with the others.
         """
         more: dict[str, Any] = {} if variant_of is None else {"variant_of": variant_of}
+        written = 0
         for i, seed in enumerate(candidates.seeds):
             file = seed_file(seed) if variant_of is None else seed_file(variant_of, seed)
-            save_png(
-                self.path / stem / file,
-                candidates.images[i],
-                candidates.provenance(i) | {k: str(v) for k, v in more.items()},
-            )
+            path = self.place(stem) / file
             line: dict[str, Any] = {
                 "input": stem,
                 "file": file,
@@ -119,17 +206,34 @@ class ResultFolder:
                 "method": candidates.method,
                 "prior": candidates.prior,
                 "exact": bool(candidates.exact[i]),
-                "error": round(float(candidates.error[i]), 4),
-                "error_before": round(float(candidates.error_before[i]), 4),
-                "moved": round(float(candidates.moved[i]), 4),
+                "error": finite(float(candidates.error[i]), 4),
+                "error_before": finite(float(candidates.error_before[i]), 4),
+                "moved": finite(float(candidates.moved[i]), 4),
                 "steps": int(candidates.steps[i]),
                 "seconds": round(candidates.seconds / len(candidates), 3),
                 **more,
             }
             if candidates.l1 is not None:
-                line |= {"l1": round(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
-            append_line(self.path / "summary.jsonl", json.dumps(line))
-            self.done[stem, file] = line
+                line |= {"l1": finite(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
+            with changing(self.path):
+                self._refresh()
+                if (stem, file) in self.done and is_whole(path, candidates.images.shape[-1]):
+                    continue
+                save_png(path, candidates.images[i], candidates.provenance(i) | {k: str(v) for k, v in more.items()})
+                self._list(line)
+            written += 1
+        return written
+
+    def _list(self, line: dict[str, Any]) -> None:
+        """Put a line into summary.jsonl, in the place of the one that it replaces."""
+        summary, key = self.path / "summary.jsonl", (line["input"], line["file"])
+        if key in self.done:
+            others = [json.dumps(known) for k, known in self.done.items() if k != key]
+            write_text_atomic(summary, "".join(f"{text}\n" for text in others))
+        append_line(summary, json.dumps(line, allow_nan=False))
+        self.done.pop(key, None)
+        self.done[key] = line
+        self._read = _mark(summary)
 
     def grid(self, stem: str, lr: Tensor, seeds: Iterable[int]) -> Path | None:
         """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty."""
@@ -157,24 +261,27 @@ def save_latents(path: Path, candidates: Candidates) -> None:
     write_bytes_atomic(path, save(tensors, {"seeds": json.dumps(candidates.seeds)}))
 
 
+def is_whole(path: Path, side: int | None = None) -> bool:
+    """Whether a file is a picture that can be decoded, of that side where one is given; whether it is exact is another question."""
+    try:
+        with open_image(path) as image:
+            if side is not None and image.size != (side, side):
+                return False
+            image.load()
+    except InputError:
+        return False
+    return True
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is replaced or appended to; zeros for none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
 def seed_file(seed: int, noise: int | None = None) -> str:
     """File name of a candidate, or of a variant with other fine noise: the seeds name it."""
     return f"seed{seed:04d}.png" if noise is None else f"seed{seed:04d}_noise{noise:04d}.png"
-
-
-def to_yaml(values: Mapping[str, Any]) -> str:
-    """Settings as YAML text."""
-    import yaml
-
-    return str(yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False, allow_unicode=True))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Settings from a YAML file; empty if it holds none."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as YAML ({error}). Mend or delete it.") from None
-    return values if isinstance(values, dict) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NoReturn
 
 MOST_DEPTH = 32
 """Deepest nesting of a description; ours have four levels."""
@@ -32,7 +32,7 @@ def parse_json(text: str) -> Any:
         TextError: not JSON, NaN or infinity, nested deeper than `MOST_DEPTH`, or more than `MOST_ITEMS` values.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_number)
     except RecursionError:
         raise TextError(f"nested deeper than {MOST_DEPTH} levels") from None
     except ValueError as error:
@@ -41,8 +41,13 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def _refuse(name: str) -> None:
-    raise TextError(f"{name} is no number of JSON")
+def _refuse(name: str) -> NoReturn:
+    raise TextError(f"{name} is no number that can be used")
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits[:20])
 
 
 def parse_yaml(text: str) -> Any:

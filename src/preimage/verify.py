@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from preimage.degrade.consistency import verify
+from preimage.degrade.kernels import whole
 from preimage.degrade.learned import NOISE, LearnedDegradation, learned_error, learned_spec, unpack_noise
 from preimage.degrade.linear import LinearOperator
-from preimage.errors import InputError, PreimageError
-from preimage.files import read_provenance
-from preimage.image import read_image
+from preimage.errors import InputError, OperatorError, PreimageError
+from preimage.files import plain_name, read_jsonl, read_provenance, read_yaml
+from preimage.image import picture_size, read_image
 from preimage.invert.problem import by_name
-from preimage.results import read_yaml
+from preimage.texts import TextError, one_line, parse_json
 
 L1_TOLERANCE = 0.05
 """Grey levels by which an L1 measured again may differ from the recorded one: other devices round otherwise."""
@@ -49,29 +50,98 @@ def verify_folder(results: str | Path) -> Verified:
     Raises:
         InputError: a folder without results.
     """
-    found = Verified()
-    pairs = [(p, p.parent / "input.png") for p in sorted(Path(results).glob("*/seed*.png"))]
-    if not pairs:
+    found, folder = Verified(), Path(results)
+    record = folder / "run.yaml"
+    listed, found.problems = _listed(folder)
+    pairs = sorted({*folder.glob("*/seed*.png"), *listed})
+    if not pairs and not found.problems:
         raise InputError(f"{results}: no candidates here. Give the folder that `preimage upsample -o` filled.")
-    record = Path(results) / "run.yaml"
     degradation: LearnedDegradation | None = None
-    for path, lr in pairs:
+    for path in pairs:
+        lr = path.parent / "input.png"
         try:
+            if path in listed and not path.exists():
+                raise InputError(
+                    f"{path}: is listed in summary.jsonl but missing; the same `preimage upsample` makes it again"
+                )
             notes = read_provenance(path)
-            spec = json.loads(notes["operator"]) if "operator" in notes else None
+            spec = recorded_operator(path, notes)
             if spec is not None and spec.get("kind") == "learned":
                 degradation = degradation or _degradation_of(record)
                 found.l1 += learned_again(path, lr, notes, degradation)
                 found.learned += 1
                 continue
-            same, error = verify(path, lr, LinearOperator.from_spec(spec) if spec else None)
+            same, error = verify(
+                path, lr, linear_operator(path, spec, picture_size(path), picture_size(lr)) if spec else None
+            )
         except PreimageError as problem:
-            found.problems.append(str(problem))
+            text = str(problem)
+            found.problems.append(text if str(path) in text else f"{path}: {text}")
             continue
         found.exact += same
         if not same:
             found.problems.append(f"{path}: misses its input by {error:.3f} grey levels (RMS)")
     return found
+
+
+def _listed(folder: Path) -> tuple[set[Path], list[str]]:
+    """The candidates that summary.jsonl names, and what is wrong with it."""
+    summary, damaged = folder / "summary.jsonl", list[int]()
+    found = set()
+    for line in read_jsonl(summary, damaged):
+        stem, file = line.get("input"), line.get("file")
+        if isinstance(stem, str) and isinstance(file, str) and plain_name(stem) == stem and plain_name(file) == file:
+            found.add(folder / stem / file)
+        else:
+            damaged.append(0)
+    count = len(damaged)
+    return found, [f"{summary}: {count} damaged line(s); what they listed is not checked"] if count else []
+
+
+def recorded_operator(path: Path, notes: Mapping[str, str]) -> dict[str, Any] | None:
+    """The description of the downscaling in a candidate's notes (`read_provenance`); None for a picture without one.
+
+    Raises:
+        InputError: damaged notes.
+    """
+    if "operator" not in notes:
+        return None
+    try:
+        spec = parse_json(notes["operator"])
+    except TextError as error:
+        raise InputError(f"{path}: its note on the operator is damaged ({error}); make the candidate again.") from None
+    if not isinstance(spec, dict):
+        raise InputError(
+            f"{path}: its note on the operator is damaged (a {type(spec).__name__}); make the candidate again."
+        )
+    return spec
+
+
+def linear_operator(path: Path, spec: Mapping[str, Any], hr: tuple[int, int], lr: tuple[int, int]) -> LinearOperator:
+    """The linear downscaling that a candidate's notes describe.
+
+    Args:
+        path: of the candidate, for messages.
+        spec: see `recorded_operator`.
+        hr, lr: width and height of the candidate and of its input, which the notes must agree with: so nothing is allocated
+            because a file claims it.
+
+    Raises:
+        InputError: notes that describe no downscaling, or one between other sizes.
+    """
+    try:
+        sizes = [tuple(int(n) for n in reversed(whole(spec.get(key), key))) for key in ("hr_size", "lr_size")]
+        if sizes != [hr, lr]:
+            (wide, high), (narrow, low) = sizes
+            raise InputError(
+                f"{path}: its note on the operator speaks of {wide}x{high} to {narrow}x{low} pixels, but the pictures have "
+                f"{hr[0]}x{hr[1]} and {lr[0]}x{lr[1]}; make the candidate again."
+            )
+        return LinearOperator.from_spec(spec)
+    except OperatorError as error:
+        raise InputError(
+            f"{path}: its note on the operator is damaged ({one_line(error)}); make the candidate again."
+        ) from None
 
 
 def _degradation_of(record: Path) -> LearnedDegradation:
@@ -96,13 +166,16 @@ def learned_again(path: Path, lr: Path, notes: Mapping[str, str], degradation: L
     Raises:
         InputError: another network than the one recorded, damaged notes, or an L1 that is not the recorded one.
     """
-    if json.loads(notes["operator"]) != learned_spec(degradation):
+    if recorded_operator(path, notes) != learned_spec(degradation):
         raise InputError(f"{path}: was made with another network called {degradation.name}; nothing can be checked.")
     noise = unpack_noise(notes[NOISE])[None] if NOISE in notes else None
     if noise is not None and noise.shape[1] != degradation.noise_dim:
         raise InputError(f"{path}: its degradation noise has {noise.shape[1]} numbers, not {degradation.noise_dim}.")
     l1 = float(learned_error(degradation, read_image(path).pixels[None], read_image(lr).pixels, noise)[0])
-    recorded = float(notes.get("l1", "nan"))
+    try:
+        recorded = float(notes.get("l1", "nan"))
+    except ValueError:
+        raise InputError(f"{path}: its note on the L1 is damaged; make the candidate again.") from None
     if not abs(l1 - recorded) <= L1_TOLERANCE:
         raise InputError(
             f"{path}: its degraded picture misses the input by an L1 of {l1:.3f} grey levels, not {recorded:.3f}"

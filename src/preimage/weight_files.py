@@ -5,9 +5,12 @@ Nothing in a file is ever executed: an architecture is looked up by name in `ARC
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import torch
 from torch import nn
 
 from preimage.errors import WeightsError
+from preimage.texts import TextError, one_line, parse_json
 
 FORMAT = "preimage-1"
 
@@ -63,44 +67,111 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """What a preimage safetensors file says about itself.
 
     Raises:
-        WeightsError: not a safetensors file, or not one of ours.
+        WeightsError: missing, unreadable, not a safetensors file, or not one of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: not a readable safetensors file ({error}). Pickled checkpoints (.pt, .pth, .pkl) are never loaded; "
-            "they have to be converted first."
-        ) from None
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path}: a safetensors file, but not one that preimage wrote; it does not say what network it is."
         )
     try:
-        return {k: json.loads(v) if k in ("config", "trained") else v for k, v in metadata.items()}
-    except ValueError as error:
+        about = {k: parse_json(v) if k in ("config", "trained") else v for k, v in metadata.items()}
+    except TextError as error:
         raise WeightsError(f"{path}: its description is damaged ({error}). Fetch or export it again.") from None
+    for key in ("config", "trained"):
+        if not isinstance(about.get(key, {}), dict):
+            raise WeightsError(f"{path}: its description is damaged ({key} is no mapping). Fetch or export it again.")
+    return about
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, nothing of it read but its header.
+
+    Raises:
+        WeightsError: missing, a folder, unreadable, or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder, not a network. Name the safetensors file in it.")
+    try:
+        path.open("rb").close()  # says why it cannot be read, which safetensors does not
+        with safe_open(str(path), "pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path}: not a readable safetensors file ({one_line(error)}). Pickled checkpoints (.pt, .pth, .pkl) are never "
+            "loaded; they have to be converted first (`preimage models convert`)."
+        ) from None
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file. Check the name, or see `preimage models list`.") from None
+    except PermissionError:
+        raise WeightsError(f"{path}: no permission to read it; change its permissions (chmod +r).") from None
+    except MemoryError:
+        raise WeightsError(
+            f"{path}: not enough memory to load it. Close other programs, or take a smaller network."
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise WeightsError(
+                f"{path}: not enough memory to load it. Close other programs, or take a smaller network."
+            ) from None
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or one_line(error)}). Copy it again.") from None
 
 
 def read_module(path: Path) -> nn.Module:
-    """Build the module that a file describes and fill it, in float32."""
-    from safetensors.torch import load_file
+    """Build the module that a file describes and fill it, in float32.
 
+    The description is held against the tensors that the file has before anything is allocated for it.
+
+    Raises:
+        WeightsError: not one of our files, a description that its tensors do not fit, or NaN or infinity in them.
+    """
     metadata = read_metadata(path)
-    architecture = metadata.get("architecture", "")
+    architecture, config = metadata.get("architecture", ""), metadata.get("config", {})
+    name = str(metadata.get("name", path.stem))
     if architecture not in ARCHITECTURES:
         raise WeightsError(
-            f"{path}: architecture {architecture!r} is unknown; this version knows {', '.join(ARCHITECTURES)}."
+            f"{path}: architecture {architecture!r:.60} is unknown; this version knows {', '.join(ARCHITECTURES)}."
         )
+    build = ARCHITECTURES[architecture]
+    unfit = f"{path}: its tensors do not fit the {architecture} it describes."
     try:
-        module = ARCHITECTURES[architecture](metadata["config"], metadata.get("name", path.stem))
-        module.load_state_dict({k: v.float() for k, v in load_file(str(path)).items()})
+        with torch.device("meta"):
+            shell = build(config, name).state_dict()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path}: its tensors do not fit the {architecture} it describes. {error}") from None
+        raise WeightsError(f"{unfit} {one_line(error)}") from None
+    wanted = {key: tuple(value.shape) for key, value in shell.items()}
+    with _opened(path) as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        if difference := _difference(wanted, shapes):
+            raise WeightsError(f"{unfit} {difference}")
+        tensors = {key: file.get_tensor(key).float() for key in wanted}
+    for key, value in tensors.items():
+        if not shell[key].is_floating_point():  # a count of batches, too large for half precision in files of before
+            tensors[key] = value.nan_to_num(0, 0, 0)
+        elif not bool(value.isfinite().all()):
+            raise WeightsError(
+                f"{path}: {key} holds NaN or infinity. The file is damaged, or its training failed; fetch or train it again."
+            )
+    module = build(config, name)
+    module.load_state_dict(tensors)
     return module
+
+
+def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    """The first thing in which the tensors of a file differ from what its description asks for; empty if nothing does."""
+    for key, shape in wanted.items():
+        if key not in found:
+            counts = [sum(map(prod, shapes.values())) for shapes in (found, wanted)]
+            return f"{key} is missing; it holds {counts[0]:,} numbers where {counts[1]:,} are described."
+        if found[key] != shape:
+            have, want = ("x".join(map(str, s)) or "a single number" for s in (found[key], shape))
+            return f"{key} is {have}, and {want} is described."
+    extra = next((key for key in found if key not in wanted), None)
+    return "" if extra is None else f"{extra:.100} belongs to no part of it."
 
 
 def save_prior(
@@ -132,5 +203,6 @@ def save_prior(
         "trained": json.dumps(trained),
         "licence": licence,
     }
-    state = {k: v.detach().cpu().to(dtype).contiguous() for k, v in prior.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous() for k, v in prior.state_dict().items()}
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
     write_bytes_atomic(path, save(state, metadata))

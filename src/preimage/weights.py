@@ -211,7 +211,7 @@ def describe_weights(name: str) -> str:
     Raises:
         WeightsError: neither an entry nor one of our files.
     """
-    from preimage.results import to_yaml
+    from preimage.files import to_yaml
 
     table = weight_table()
     path = table[name].path if name in table else _locate(name, table)

@@ -124,7 +124,10 @@ def test_wrong_shapes(tiny):
         ({"hr_size": 24, "lr_size": 6}, "4 halvings"),
         ({"down": (8, 8, 8, 6)}, "multiples of 4"),
         ({"up": (6, 8)}, "multiples of 4"),
-        ({"noise_dim": 0}, "noise_dim 0"),
+        ({"noise_dim": 0}, r"noise_dim \(0\) must be a whole number from 1"),
+        ({"noise_dim": 1 << 30}, "must be a whole number from 1 to 8192"),
+        ({"down": (8,) * 100}, "at most 64 widths"),
+        ({"hr_size": 64.0}, r"hr_size \(64\.0\) must be a whole number"),
     ],
 )
 def test_configurations_that_cannot_be(settings, message):

@@ -17,7 +17,7 @@ from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfi
 from preimage.degrade.learned import NOISE, LearnedDegradation, apply_learned, learned_error, pack_noise, unpack_noise
 from preimage.degrade.linear import bicubic
 from preimage.errors import InputError, MethodError, OperatorError
-from preimage.files import read_jsonl, read_provenance, save_png
+from preimage.files import read_jsonl, read_provenance, read_yaml, save_png
 from preimage.generate.progan import ProGAN, ProGANConfig
 from preimage.image import read_image, to_uint8
 from preimage.invert.nam import PRESETS, SRNAM
@@ -26,7 +26,6 @@ from preimage.invert.registry import load
 from preimage.invert.search import PROGRESS, search
 from preimage.invert.walk import norms, start
 from preimage.measure.evaluate import evaluate_folder
-from preimage.results import read_yaml
 from preimage.seeds import normal
 from preimage.weight_files import save_prior
 

@@ -115,7 +115,11 @@ def test_an_input_that_fails_is_reported(data, prior, tmp_path):
     settings = {"scale": 4.0, "seeds": "0", "count": 2, "prior": prior, "metrics": ["psnr-y"], "flops": False}
     bench(["bicubic"], data, out, **settings)
     name = sorted(p.stem for p in (out / "inputs").iterdir())[0]
-    (out / "bicubic" / name / "seed0000.png").write_bytes(b"damaged")
+    candidate = out / "bicubic" / name / "seed0000.png"
+    candidate.write_bytes(b"damaged")
+    assert len(bench(["bicubic"], data, out, **settings).methods[0].inputs) == 2  # made again
+    candidate.unlink()
+    (out / "inputs" / f"{name}.png").write_bytes(b"damaged")
     report = bench(["bicubic"], data, out, **settings)
     assert len(report.methods[0].inputs) == 1
     assert any(name in problem for problem in report.methods[0].problems)

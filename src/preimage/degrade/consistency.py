@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from torch import Tensor
 
 from preimage.degrade.linear import LinearOperator, bicubic
 from preimage.errors import InputError, OperatorError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _CLOSE = 0.15  # grey levels of float residual at which rounding decides, not projecting further
 _LOOK = 0.4  # below this the rounded picture may already be exact
@@ -129,12 +126,12 @@ def verify(path: str | Path, lr_path: str | Path, operator: LinearOperator | Non
     """Whether the picture in one file shrinks exactly to the picture in another, and the RMS miss in grey levels.
 
     Args:
-        path: the large picture, any file Pillow opens; taken as 8-bit RGB.
+        path: the large picture, of any format of `preimage.image`; taken as 8-bit RGB.
         lr_path: the small one.
         operator: how to shrink; default Pillow's bicubic.
 
     Raises:
-        InputError: a file that is missing or unreadable.
+        InputError: a file that is missing, unreadable or has transparent pixels.
         OperatorError: sizes that do not fit each other or the operator.
     """
     hr, lr = _open(path), _open(lr_path)
@@ -307,10 +304,15 @@ def _check_values(x: Tensor, what: str) -> None:
 
 
 def _open(path: str | Path) -> Tensor:
-    from PIL import Image
+    from preimage.image import MAX_SIDE, open_image  # loads Pillow, which `import preimage` does not need
 
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    with open_image(Path(path)) as image:
+        if max(image.size) > MAX_SIDE:
+            raise InputError(
+                f"{path}: {image.width}x{image.height} pixels, more than {MAX_SIDE} on a side; no candidate is"
+            )
+        if image.has_transparency_data and np.array(image.convert("RGBA"))[..., 3].min() < 255:
+            raise InputError(
+                f"{path}: has transparent pixels, so what is seen is not what shrinks; flatten it onto a background"
+            )
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preimage.bounds import DEEPEST, WIDEST, check_whole
 from preimage.degrade.linear import area
-from preimage.errors import OperatorError
+from preimage.errors import OperatorError, WeightsError
 from preimage.nets.residual import PreActivationBlock
 from preimage.seeds import normal
 
@@ -41,17 +42,23 @@ class DegradationGANConfig:
 
     def __post_init__(self) -> None:
         for key in ("down", "up"):  # a file has lists
-            object.__setattr__(self, key, tuple(getattr(self, key)))
+            widths = getattr(self, key)
+            if not isinstance(widths, list | tuple) or len(widths) > DEEPEST:
+                raise WeightsError(f"degradation: {key} ({widths!r:.40}) must be a list of at most {DEEPEST} widths.")
+            object.__setattr__(self, key, tuple(widths))
+            check_whole("degradation", {f"{key}[{i}]": width for i, width in enumerate(widths)}, 1, WIDEST)
+        check_whole("degradation", {name: getattr(self, name) for name in ("hr_size", "lr_size")}, 1, 1024)
+        check_whole("degradation", {"noise_dim": self.noise_dim}, 1, WIDEST)
         made = self.hr_size / 2 ** len(self.down) * 2 ** len(self.up)
         if made != self.lr_size or self.hr_size % 2 ** len(self.down):
             raise ValueError(
                 f"{len(self.down)} halvings and {len(self.up)} doublings of {self.hr_size} px do not make {self.lr_size} px."
             )
         wide = (*self.down, *self.up)
-        if not self.down or any(c % 4 for c in wide[len(self.down) - 1 : -1]) or min(wide) < 1 or self.noise_dim < 1:
+        if not self.down or any(c % 4 for c in wide[len(self.down) - 1 : -1]):
             raise ValueError(
-                f"down {list(self.down)}, up {list(self.up)}, noise_dim {self.noise_dim}: all must be positive, and the widths "
-                "before a pixel shuffle multiples of 4."
+                f"down {list(self.down)}, up {list(self.up)}: needs one halving or more, and widths before a pixel shuffle "
+                "that are multiples of 4."
             )
 
 

@@ -20,12 +20,20 @@ BORDERS = ("renormalise", "reflect", "symmetric")
 reflect: the mirror image, edge sample not repeated (PULSE); symmetric: the same, edge repeated (MATLAB imresize)."""
 
 
+WIDEST = 16
+"""Radius of the widest kernel, in sides of the picture: a kernel of any kind beyond it is flat, or a mistake."""
+
+
 def axis_matrix(
     n: int, m: int, shape: Callable[[Array], Array], radius: float, border: str, phase: float | None = None
 ) -> Array:
     """The (m, n) matrix whose row j holds `shape` around the centre of LR pixel j; offsets and radius in HR pixels."""
     if border not in BORDERS:
-        raise OperatorError(f"there is no border rule {border!r}; choose one of: {', '.join(BORDERS)}")
+        raise OperatorError(f"there is no border rule {border!r:.60}; choose one of: {', '.join(BORDERS)}")
+    if not radius <= WIDEST * n or (phase is not None and not abs(phase) <= WIDEST * n):
+        raise OperatorError(
+            f"a kernel {2 * radius:g} pixels wide does not fit a side of {n}; give a narrower or nearer one"
+        )
     scale, matrix = n / m, np.zeros((m, n))
     for j, row in enumerate(matrix):
         centre = (j + 0.5) * scale if phase is None else j * scale + phase + 0.5

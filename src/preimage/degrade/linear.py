@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from preimage.degrade.kernels import BORDERS as BORDERS
-from preimage.degrade.kernels import Array, Scale, Size, axis_matrix, cubic, lanczos3, pair, sizes
+from preimage.degrade.kernels import Array, Scale, Size, axis_matrix, cubic, lanczos3, pair, sizes, whole
 from preimage.errors import InputError, OperatorError
+from preimage.texts import one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -139,16 +140,29 @@ class LinearOperator(nn.Module):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> LinearOperator:
-        """The operator that `spec()` described. Raises OperatorError for a description that is not one."""
+        """The operator that `spec()` described.
+
+        What is allocated follows from `hr_size` and `lr_size` alone: whoever reads them from a file compares them with the
+        pictures first.
+
+        Raises:
+            OperatorError: a description that is not one.
+        """
         try:
             rest = dict(spec)
-            name, hr, lr = rest.pop("name"), rest.pop("hr_size"), rest.pop("lr_size")
+            name, hr, lr = (
+                rest.pop("name"),
+                whole(rest.pop("hr_size"), "hr_size"),
+                whole(rest.pop("lr_size"), "lr_size"),
+            )
             if "rows" in rest:
                 rows, cols = _unpack(rest["rows"], lr[0], hr[0]), _unpack(rest["cols"], lr[1], hr[1])
-                return cls(rows, cols, name=name, border=rest["border"])
-        except (KeyError, TypeError, IndexError, AttributeError, ValueError, zlib.error) as error:
-            raise OperatorError(f"not the description of an operator ({error!r}): {spec!r:.200}") from error
-        return make_operator(name, hr_size=hr, lr_size=lr, **rest)
+                return cls(rows, cols, name=str(name), border=str(rest["border"]))
+            return make_operator(name, hr_size=hr, lr_size=lr, **rest)
+        except OperatorError:
+            raise
+        except Exception as error:  # a description may come from anybody: every value can be of any kind
+            raise OperatorError(f"not the description of an operator ({one_line(error, 100)})") from error
 
     def extra_repr(self) -> str:
         (high, wide), (low, narrow) = self.hr_size, self.lr_size
@@ -346,8 +360,8 @@ def make_operator(
     Raises:
         OperatorError: an unknown name or setting, or values the factory refuses.
     """
-    if name not in OPERATORS:
-        raise OperatorError(f"there is no operator {name!r}; choose one of: {', '.join(OPERATORS)}")
+    if not isinstance(name, str) or name not in OPERATORS:
+        raise OperatorError(f"there is no operator {name!r:.60}; choose one of: {', '.join(OPERATORS)}")
     factory = OPERATORS[name]
     unknown = [key for key in settings if key not in inspect.signature(factory).parameters]
     if unknown:
@@ -382,4 +396,10 @@ def _pack(matrix: Tensor) -> str:
 
 
 def _unpack(text: str, low: int, high: int) -> Array:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f8").reshape(low, high).astype(np.float64)
+    expected = low * high * 8
+    data = zlib.decompressobj().decompress(
+        base64.b64decode(text), expected + 1
+    )  # no more, whatever the text unpacks to
+    if len(data) != expected:
+        raise OperatorError(f"its matrices are not of {low}x{high} numbers")
+    return np.frombuffer(data, "<f8").reshape(low, high).astype(np.float64)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preimage.bounds import WIDEST, check_whole
 from preimage.errors import MethodError, WeightsError
 from preimage.nets.layers import SQRT2, EqualConv2d, pixel_norm
 from preimage.seeds import normal
@@ -46,11 +47,18 @@ class ProGANConfig:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        levels = math.log2(self.resolution) if self.resolution > 0 else 0.0
-        if levels != int(levels) or not 4 <= self.resolution <= 1024:
-            raise WeightsError(f"ProGAN resolution {self.resolution}: must be a power of two from 4 to 1024.")
-        if not 0 <= self.alpha <= 1:
-            raise WeightsError(f"ProGAN alpha {self.alpha}: must lie in [0, 1]; 1 is a network that has fully grown.")
+        side = self.resolution
+        if type(side) is not int or not 4 <= side <= 1024 or side & (side - 1):
+            raise WeightsError(f"ProGAN resolution {side!r:.40}: must be a power of two from 4 to 1024.")
+        check_whole("ProGAN", {"channel_base": self.channel_base}, side, WIDEST * side)
+        check_whole("ProGAN", {"channel_max": self.channel_max, "z_dim": self.z_dim}, 1, WIDEST)
+        for name in ("normalise_latent", "normalise_first"):
+            if type(getattr(self, name)) is not bool:
+                raise WeightsError(f"ProGAN: {name} ({getattr(self, name)!r:.40}) must be true or false.")
+        if type(self.alpha) not in (int, float) or not 0 <= self.alpha <= 1:
+            raise WeightsError(
+                f"ProGAN alpha {self.alpha!r:.40}: must lie in [0, 1]; 1 is a network that has fully grown."
+            )
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from preimage.bounds import DEEPEST, WIDEST, check_whole
 from preimage.errors import WeightsError
 from preimage.generate.prior import fit_gaussian
 from preimage.seeds import normal
@@ -37,9 +38,13 @@ class StyleConfig:
     mapping_layers: int = 8
 
     def __post_init__(self) -> None:
-        levels = math.log2(self.resolution) if self.resolution > 0 else 0.0
-        if levels != int(levels) or not 8 <= self.resolution <= 1024:
-            raise WeightsError(f"{self.family} resolution {self.resolution}: must be a power of two from 8 to 1024.")
+        side = self.resolution
+        if type(side) is not int or not 8 <= side <= 1024 or side & (side - 1):
+            raise WeightsError(f"{self.family} resolution {side!r:.40}: must be a power of two from 8 to 1024.")
+        check_whole(self.family, {"channel_base": self.channel_base}, side, WIDEST * side)
+        dimensions = {name: getattr(self, name) for name in ("channel_max", "z_dim", "w_dim")}
+        check_whole(self.family, dimensions, 1, WIDEST)
+        check_whole(self.family, {"mapping_layers": self.mapping_layers}, 1, DEEPEST)
 
     @property
     def resolutions(self) -> tuple[int, ...]:

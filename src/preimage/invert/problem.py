@@ -23,7 +23,11 @@ def check_size(lr: Tensor, resolution: int, scale: float | None = None) -> None:
     Raises:
         OperatorError: not square, not smaller than the prior's pictures, or of another scale.
     """
-    height, width = lr.shape[-2:]
+    check_sides(lr.shape[-1], lr.shape[-2], resolution, scale)
+
+
+def check_sides(width: int, height: int, resolution: int, scale: float | None = None) -> None:
+    """`check_size` of a picture that is not decoded yet, by its width and height in pixels."""
     if height != width:
         raise OperatorError(
             f"the picture is {width}x{height}, but the prior makes square faces. Crop it to a square around the face "

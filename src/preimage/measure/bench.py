@@ -24,7 +24,7 @@ from preimage.degrade.linear import make_operator
 from preimage.device import resolve_device
 from preimage.errors import InputError, MethodError, OperatorError, OutputError
 from preimage.explore import Tally, upsample_folder
-from preimage.files import save_png, write_text_atomic
+from preimage.files import plain_name, read_yaml, save_png, to_yaml, write_text_atomic
 from preimage.image import read_image, to_uint8
 from preimage.invert.method import Method
 from preimage.invert.problem import by_name
@@ -35,7 +35,6 @@ from preimage.measure.judges import JUDGES, is_partial
 from preimage.measure.published import published_for
 from preimage.measure.report import MethodReport, Report
 from preimage.measure.suite import Suite, build_suite
-from preimage.results import read_yaml, to_yaml
 from preimage.seeds import parse_seeds
 from preimage.weights import default_prior, training_record
 
@@ -181,7 +180,7 @@ def _prepare(
         raise OutputError(f"{folder}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
     lines: list[dict[str, str]] = []
     for name in names:
-        stem = "_".join((*PurePosixPath(name).parent.parts, PurePosixPath(name).stem))
+        stem = plain_name("_".join((*PurePosixPath(name).parent.parts, PurePosixPath(name).stem)))
         lines.append({**collection.about(name), "file": f"{stem}.png"})
         if (folder / "inputs" / f"{stem}.png").is_file() and (folder / "reference" / f"{stem}.png").is_file():
             continue

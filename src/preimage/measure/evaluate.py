@@ -17,14 +17,13 @@ import torch
 from preimage.candidates import certainty, package_version
 from preimage.collection import Collection
 from preimage.errors import InputError, PreimageError
-from preimage.files import read_jsonl
+from preimage.files import read_jsonl, read_yaml
 from preimage.measure.folder import Case, find_cases, open_case
 from preimage.measure.judge import SET_SUMMARY, Evaluation, Judge, input_mean
 from preimage.measure.metric import Metric
 from preimage.measure.published import published_for
 from preimage.measure.report import WORST, Column, MethodReport, Report, Shown
 from preimage.measure.suite import Suite, build_suite
-from preimage.results import read_yaml
 
 _SHOWN = 10  # candidates of an input on the page
 
@@ -156,12 +155,12 @@ def _name(settings: dict[str, Any]) -> str | None:
 def _seconds(results: Path) -> dict[str, float]:
     """What summary.jsonl says of the time."""
     path = results / "summary.jsonl"
-    lines = [line for line in read_jsonl(path) if "seconds" in line] if path.is_file() else []
-    if not lines:
-        return {}
-    out = {"seconds": sum(line["seconds"] for line in lines) / len(lines)}
-    if any(line.get("steps") for line in lines):
-        out["steps"] = sum(line.get("steps", 0) for line in lines) / len(lines)
+    lines = read_jsonl(path) if path.is_file() else []
+    out = {}
+    for key in ("seconds", "steps"):
+        values = [value for line in lines if isinstance(value := line.get(key), int | float)]
+        if values and (key == "seconds" or any(values)):
+            out[key] = sum(values) / len(values)
     return out
 
 

@@ -9,7 +9,6 @@ Three layouts are understood:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from preimage.errors import InputError
 from preimage.files import EXTENSIONS, read_provenance
 from preimage.image import read_image
 from preimage.measure.groups import parse_groups
+from preimage.verify import linear_operator, recorded_operator
 
 _SEED = re.compile(r"seed\d+\.png")
 _NOT_CANDIDATES = ("input", "grid")
@@ -158,14 +158,9 @@ def _truth(reference: Collection, name: str, size: tuple[int, int]) -> Tensor:
 
 def _operator(candidate: Path, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> LinearOperator:
     """What the file says it answers to, else bicubic."""
-    spec = read_provenance(candidate).get("operator")
-    if spec:
-        try:
-            operator = LinearOperator.from_spec(json.loads(spec))
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{candidate}: its note on the operator is damaged; make the candidate again.") from None
-        if operator.hr_size == hr_size and operator.lr_size == lr_size:
-            return operator
+    spec = recorded_operator(candidate, read_provenance(candidate))
+    if spec is not None and [spec.get("hr_size"), spec.get("lr_size")] == [list(hr_size), list(lr_size)]:
+        return linear_operator(candidate, spec, hr_size[::-1], lr_size[::-1])
     return make_operator("bicubic", hr_size=hr_size, lr_size=lr_size)
 
 
