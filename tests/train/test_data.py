@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -102,6 +104,35 @@ def test_second_time_nothing_is_decoded(folder, archive, load, monkeypatch):
         assert (again == expected).all()
     with pytest.raises(AssertionError, match="decoded again"):
         load(folder, side=4)  # another resolution is another cache
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is asked whether it lives by a signal")
+def test_what_a_killed_process_left_in_the_cache_is_removed(folder, load, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    killed.kill()
+    killed.communicate()
+    try:
+        litter = cache / f"faces-8-0123456789ab.{killed.pid}.tmp.npy"
+        kept = [
+            cache / name
+            for name in (
+                f"faces-8-0123456789ab.{living.pid}.tmp.npy",
+                f"faces-8-0123456789ab.{os.getpid()}.tmp.npy",
+                f"faces-8-0123456789ab.{2**70}.tmp.npy",
+                "faces.tmp.npy",
+                "mine.npy",
+            )
+        ]
+        for path in (litter, *kept):
+            path.write_bytes(b"half")
+        load(folder)
+        assert not litter.exists()
+        assert all(path.exists() for path in kept)
+    finally:
+        living.communicate()
 
 
 def test_replaced_picture_is_noticed(folder, load):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ def load_pictures(
 ) -> Pictures:
     """All pictures of the sources at one size, decoded once and memory-mapped from then on; several sources join in memory.
 
+    What processes of this machine that were killed have left half done in the cache is removed first.
+
     Args:
         sources: folders (searched recursively) or zip archives of WebP, JPEG or PNG pictures, in this order.
         resolution: side in pixels; pictures are cropped to their central square and reduced by Lanczos.
@@ -34,7 +37,8 @@ def load_pictures(
     Raises:
         InputError: a source is missing or holds no picture, or a picture cannot be decoded.
     """
-    parts = [_load_source(Path(s), resolution, _cache_folder(cache), progress) for s in sources]
+    folder = _cache_folder(cache)
+    parts = [_load_source(Path(s), resolution, folder, progress) for s in sources]
     if not parts:
         raise InputError("No training data: give at least one folder or zip archive of pictures (`data:`).")
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -43,7 +47,29 @@ def load_pictures(
 def _cache_folder(cache: str | Path | None) -> Path:
     folder = Path(cache or os.environ.get("PREIMAGE_CACHE") or Path.home() / ".cache" / "preimage")
     folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     return folder
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what processes that were killed while they filled the cache have left there; those that live go on."""
+    for path in cache.glob("*.tmp.npy"):
+        process = path.name.split(".")[-3]
+        if process.isdecimal() and not _alive(int(process)):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":  # where signal 0 is none and would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> Pictures:
