@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from preimage.errors import RecipeError
+from preimage.errors import OutputError, RecipeError
 from preimage.train.loop import (
     Run,
     average_decay,
@@ -172,6 +172,62 @@ def test_run_refuses_other_settings(tmp_path):
         begin(tmp_path, {"lr": 0.2, "images": 10})
     with pytest.raises(RecipeError, match="already holds a run"):
         begin(tmp_path, {"lr": 0.1, "images": 99}, resume="never")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged"),
+        (b'{"lr": 0.1', "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[" * 5_000, "nested deeper"),
+        (b"[0.1]", "holds no settings"),
+        (b'{"lr": NaN}', "NaN"),
+        (b'{"lr": "0.1"}', "other settings of lr, betas"),
+        (b'{"lr": 0.1, "betas": 5}', "other settings of betas"),
+        (b'{"lr": 0.1, "betas": [0.0, 0.9], "steps": 3}', "version of preimage does not know .steps.*choose another"),
+        (None, "damaged"),
+    ],
+)
+def test_damaged_settings_of_a_run_say_how_to_mend_it(tmp_path, content, message):
+    recipe = {"lr": 0.1, "betas": (0.0, 0.9)}
+    run, _ = begin(tmp_path, recipe)
+    run.save()
+    note = tmp_path / "run" / "recipe.json"
+    note.unlink()
+    if content is None:
+        note.mkdir()
+    else:
+        note.write_bytes(content)
+    with pytest.raises(RecipeError, match=message) as caught:
+        begin(tmp_path, recipe)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "run") in str(caught.value)
+    assert "another `out`" in str(caught.value)
+
+
+def test_a_setting_that_a_run_did_not_have_yet_may_say_nothing(tmp_path):
+    run, _ = begin(tmp_path, {"lr": 0.1, "shape": {"side": 4}})
+    run.save()
+    assert begin(tmp_path, {"lr": 0.1, "shape": {"side": 4, "clamp": None}, "init": None})[1]
+    with pytest.raises(RecipeError, match="other settings of shape"):
+        begin(tmp_path, {"lr": 0.1, "shape": {"side": 4, "clamp": 256.0}})
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    run, _ = begin(tmp_path, {"lr": 0.1})
+    run.save()
+    for path in (tmp_path / "run" / "state").iterdir():
+        path.write_bytes(b"half")
+    with pytest.raises(RecipeError, match=r"state: cannot be continued from .*remove it") as caught:
+        begin(tmp_path, {"lr": 0.1})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_where_the_run_should_be(tmp_path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(OutputError, match=r"run: cannot be made a run folder .*another `out`"):
+        begin(tmp_path, {"lr": 0.1})
 
 
 def test_folder_without_a_state_starts_anew(tmp_path):

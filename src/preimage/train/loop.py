@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from preimage.errors import RecipeError
-from preimage.files import save_png
+from preimage.errors import OutputError, RecipeError
+from preimage.files import save_png, write_text_atomic
 from preimage.sheet import contact_sheet
+from preimage.texts import one_line, parse_json
 from preimage.weight_files import save_prior
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @torch.no_grad()
@@ -79,7 +82,9 @@ class Run:
             may_change: settings that a continued run may have changed.
 
         Raises:
-            RecipeError: the folder belongs to another recipe, or resume is "never" and it is not new.
+            RecipeError: the folder belongs to another recipe, its recipe.json is damaged, or resume is "never" and it is not
+                new.
+            OutputError: the folder cannot be written.
         """
         self.accelerator.register_for_checkpointing(self.progress)
         recipe = json.loads(json.dumps(recipe))  # tuples become lists, as in the file
@@ -88,20 +93,36 @@ class Run:
         found = state.is_dir()
         if found and resume == "never":
             raise RecipeError(f"{self.folder} already holds a run. Choose another `out`, or pass --resume auto.")
-        if found and note.is_file():
-            before = json.loads(note.read_text())
-            changed = [k for k in recipe if before.get(k) != recipe[k] and k not in may_change]
+        if found and note.exists():
+            before, now = _said(read_settings(note)), _said(recipe)
+            gone = sorted(before.keys() - recipe.keys())
+            if gone:
+                raise RecipeError(
+                    f"{note}: has settings that this version of preimage does not know ({one_line(ValueError(', '.join(gone)))}). "
+                    "Continue with the version that began the run, or choose another `out`."
+                )
+            changed = [k for k in recipe if before.get(k) != now.get(k) and k not in may_change]
             if changed:
                 raise RecipeError(
                     f"{self.folder} was started with other settings of {', '.join(changed)}. "
                     "Restore them to continue, or choose another `out`."
                 )
         if self.accelerator.is_main_process:
-            (self.folder / "grids").mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps(recipe, indent=1))
+            try:
+                (self.folder / "grids").mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder}: cannot be made a run folder ({one_line(error)}); choose another `out`."
+                ) from None
+            write_text_atomic(note, json.dumps(recipe, indent=1))
         self.accelerator.wait_for_everyone()
         if found:
-            self.accelerator.load_state(str(state))
+            try:
+                self.accelerator.load_state(str(state))
+            except Exception as error:  # damaged files raise a dozen kinds; all mean the same here
+                raise RecipeError(
+                    f"{state}: cannot be continued from ({one_line(error)}). Restore it, or remove it to start anew."
+                ) from error
         self._clock, self._logged, self._started = time.monotonic(), self.progress.images, self.progress.seconds
         return found
 
@@ -176,6 +197,30 @@ class Run:
         if self.accelerator.is_main_process:
             swap(fresh, state)
         self.accelerator.wait_for_everyone()
+
+
+def read_settings(note: Path) -> dict[str, Any]:
+    """The settings that a run was started with, from its recipe.json.
+
+    Raises:
+        RecipeError: unreadable or damaged.
+    """
+    try:
+        settings = parse_json(note.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+        return settings
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"{note}: damaged ({one_line(error)}). Remove it if the recipe is still that of the run, else choose another `out`."
+        ) from None
+
+
+def _said(settings: Any) -> Any:
+    """Settings without those that are None: they say no more than those of an older version, which lack them."""
+    if isinstance(settings, dict):
+        return {key: _said(value) for key, value in settings.items() if value is not None}
+    return settings
 
 
 def swap(fresh: Path, target: Path) -> None:
