@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
+import mmap
 import os
 import pickle
 import random
@@ -21,11 +23,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from preimage.errors import WeightsError
-from preimage.pickles import read_checkpoint
+from preimage.pickles import UnreadableError, read_checkpoint
 
 BIG = torch.arange(3000.0).reshape(50, 60)
 TENSORS = {
@@ -208,7 +213,8 @@ def refused(path: Path, match: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
     finally:
         tracemalloc.stop()
-    assert str(path) in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 class Payload:
@@ -388,6 +394,32 @@ def test_walking_what_repeats_itself_is_bounded(path: Path) -> None:
     refused(path, "more memory or work")
 
 
+@pytest.mark.parametrize("how", ["zip", "legacy"])
+def test_names_of_one_storage_are_counted(path: Path, how: str) -> None:
+    once = torch.zeros(1 << 20).half()  # two megabytes that would become 240 as float32
+    write({f"layer{i}.weight": once for i in range(60)}, path, how)
+    assert path.stat().st_size < 2.2e6
+    refused(path, "names the same numbers again and again.*one name for each tensor")
+    write({f"layer{i}.weight": once[i:] for i in range(60)}, path, how)
+    refused(path, "names the same numbers again and again")
+    write([once.untyped_storage()] * 60, path, how)  # bytes without a shape
+    refused(path, "names the same numbers again and again")
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy"])
+def test_tied_tensors_and_views_of_one_row_come_back(path: Path, how: str) -> None:
+    flat = torch.arange(1 << 19).half()
+    parts = {f"part{i}": part for i, part in enumerate(flat.split(1 << 13))}
+    state = {**parts, "whole": flat, "tied": {"to": {"it": flat, "too": flat}, "end": flat[-5:]}}
+    found = read_checkpoint(write(state, path, how)).tensors
+    assert len(found) == len(parts) + 4
+    for name, part in parts.items():
+        assert torch.equal(found[name], part)
+    for name in ("whole", "tied.to.it", "tied.to.too"):
+        assert torch.equal(found[name], flat)
+    assert torch.equal(found["tied.end"], flat[-5:])
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -415,7 +447,120 @@ def test_archives_of_something_else(path: Path, tmp_path: Path) -> None:
         for name in ("constants.pkl", "data.pkl", "code/__torch__.py"):
             archive.writestr(f"net/{name}", pickle.dumps(()))
     refused(path, "TorchScript")
-    with pytest.raises(WeightsError, match=r"gone\.pt: no such file"):
-        read_checkpoint(tmp_path / "gone.pt")
-    with pytest.raises(WeightsError, match="no such file"):
-        read_checkpoint(tmp_path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a\nb\r\u2028c", b"")
+    refused(path, "zip archive of a b c, not")
+
+
+# ------------------------------------------------------------------------------------- what cannot be read, whatever it is
+
+
+def unreadable(path: Path, match: str) -> None:
+    with pytest.raises(UnreadableError, match=match) as caught:
+        read_checkpoint(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_paths_that_are_no_file(tmp_path: Path) -> None:
+    for name in ("gone.pt", "gone/a.pt", "a\0.pt"):
+        unreadable(tmp_path / name, "no such file. Name a downloaded checkpoint")
+    with pytest.raises(UnreadableError, match=r"^~nobody-of-this-name/a\.pt: no such file"):
+        read_checkpoint("~nobody-of-this-name/a.pt")
+    unreadable(tmp_path / ("a" * 300), "cannot be read .File name too long")
+    unreadable(tmp_path, "is a folder, and no such file lies in it; name a downloaded checkpoint")
+    for name in ("notes.txt", "b.PTH", "a.pt"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.pkl").mkdir()
+    unreadable(tmp_path, r"is a folder; name one file in it: a\.pt, b\.PTH\.$")
+    for i in range(3):
+        (tmp_path / f"d{i}.safetensors").touch()
+    unreadable(tmp_path, r"a\.pt, b\.PTH, d0\.safetensors, … \(5 in all\)\.$")
+    os.mkfifo(tmp_path / "pipe.pt")
+    unreadable(tmp_path / "pipe.pt", "is no ordinary file")
+
+
+@pytest.mark.parametrize("kind", ["zip", "safetensors"])
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), r"no permission to read it.*chmod \+r"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "takes more memory to read than there is"),
+        (MemoryError(), "takes more memory to read than there is"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0\nframe #1"), "takes more memory to read"),
+        (OSError(errno.EIO, "Input/output error"), "cannot be read .Input/output error.*disk"),
+    ],
+)
+def test_what_keeps_a_file_from_being_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, error: Exception, match: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    path.write_bytes(INTACT[kind])
+    with monkeypatch.context() as patch:
+        patch.setattr(mmap, "mmap", fail)
+        unreadable(path, match)
+    if isinstance(error, PermissionError):
+        monkeypatch.setattr(Path, "open", fail)
+        unreadable(path, match)
+
+
+def test_safetensors_that_lack_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise SafetensorError("I/O error: Cannot allocate memory (os error 12)")
+
+    path.write_bytes(INTACT["safetensors"])
+    monkeypatch.setattr("safetensors.safe_open", fail)
+    unreadable(path, "takes more memory to read than there is")
+
+
+# ------------------------------------------------------------------------------------------------------- damaged at random
+
+
+def bytes_of(what: Any, **how: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(what, file, **how)
+    return file.getvalue()
+
+
+SMALL = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2).half(), "n": {"steps": 3}}
+INTACT = {
+    "zip": bytes_of(SMALL),
+    "legacy": bytes_of(SMALL, _use_new_zipfile_serialization=False),
+    "pickle": pickle.dumps({**SMALL, "a": np.arange(3)}),
+    "safetensors": save({"w": SMALL["w"], "b": SMALL["b"]}, {"by": "somebody"}),
+}
+
+
+@pytest.mark.parametrize("kind", INTACT)
+def test_damaged_at_random(tmp_path_factory: pytest.TempPathFactory, kind: str) -> None:
+    path, intact = tmp_path_factory.mktemp("damaged") / "a.pt", INTACT[kind]
+    places = st.integers(0, len(intact) - 1)
+
+    @given(st.lists(st.tuples(places, st.integers(0, 255)), max_size=8), places | st.just(len(intact)))
+    @example([], len(intact))
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    def reads_or_says_why(changes: list[tuple[int, int]], end: int) -> None:
+        data = bytearray(intact)
+        for place, value in changes:
+            data[place] = value
+        path.write_bytes(data[:end])
+        said, names = f"{path}: ", set()
+        try:
+            names = set(read_checkpoint(path).tensors)
+        except WeightsError as error:
+            said = str(error)
+        assert said.startswith(f"{path}: ")
+        assert len(said.splitlines()) == 1
+        assert len(said) < 1500
+        assert data[:end] != intact or {"w", "b"} <= names
+
+    reads_or_says_why()
+
+
+def test_a_bare_value_is_not_all_that_is_said(path: Path) -> None:
+    path.write_bytes(b"\x80\x02j\xff\xff\xff\xff.")
+    refused(path, "8 bytes; recalls its value 4294967295, which it never kept")
+    path.write_bytes(b"\x80\x02)\x85\x93.")
+    refused(path, "cut short or damaged .6 bytes; IndexError: pop from empty list")

@@ -191,6 +191,12 @@ def _memoize(machine: Machine, index: int) -> None:
     machine.memo[index] = machine.stack[-1]
 
 
+def _recall(machine: Machine, index: int) -> None:
+    if index not in machine.memo:
+        raise ValueError(f"recalls its value {index}, which it never kept")
+    machine.stack.append(machine.memo[index])
+
+
 def _refuse(machine: Machine, _: Any) -> None:
     raise WeightsError(
         "uses a part of pickle (extension codes, buffers beside the file) that plain weights do not need."
@@ -229,9 +235,9 @@ _OPERATIONS: dict[str, Callable[[Machine, Any], object]] = {
     "PUT": _memoize,
     "BINPUT": _memoize,
     "LONG_BINPUT": _memoize,
-    "GET": lambda m, index: m.stack.append(m.memo[index]),
-    "BINGET": lambda m, index: m.stack.append(m.memo[index]),
-    "LONG_BINGET": lambda m, index: m.stack.append(m.memo[index]),
+    "GET": _recall,
+    "BINGET": _recall,
+    "LONG_BINGET": _recall,
     "GLOBAL": lambda m, argument: m.stack.append(m.named(argument)),
     "STACK_GLOBAL": lambda m, _: m.stack_global(),
     "REDUCE": lambda m, _: m.call(),

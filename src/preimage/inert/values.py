@@ -54,16 +54,18 @@ class Limits:
 
     Attributes:
         memory: bytes that may be allocated beside the file itself.
+        repeats: bytes, as float32, of numbers that a file names more than once: whoever converts it makes tensors of their own.
         text: bytes of text.
         operations: of pickles; a checkpoint takes about 60 for each tensor.
     """
 
     def __init__(self, size: int):
         self.memory = size + (1 << 25)
+        self.repeats = 2 * size + (1 << 25)  # everything in half precision may have two names
         self.text = 1 << 28
         self.operations = 2_000_000
 
-    def spend(self, memory: int = 0, text: int = 0, operations: int = 0) -> None:
+    def spend(self, memory: int = 0, text: int = 0, operations: int = 0, repeats: int = 0) -> None:
         """Count what is about to be used.
 
         Raises:
@@ -72,6 +74,12 @@ class Limits:
         self.memory -= memory
         self.text -= text
         self.operations -= operations
+        self.repeats -= repeats
+        if self.repeats < 0:
+            raise WeightsError(
+                "names the same numbers again and again, so that they would grow far beyond its size; damaged, or made to "
+                "exhaust memory. If you trust whoever made it, ask for a file with one name for each tensor."
+            )
         if min(self.memory, self.text, self.operations) < 0:
             raise WeightsError(
                 "takes far more memory or work than its size warrants; damaged, or made to exhaust both."
@@ -86,11 +94,13 @@ class Storage:
         dtype: of each.
         count: how many the file declares.
         data: their bytes; None until a file of the older format has come to them.
+        named: how many of its bytes have got names by now, each counted as often as it is named.
     """
 
     dtype: torch.dtype
     count: int
     data: memoryview | None = None
+    named: int = 0
     _raw: Tensor | None = field(default=None, repr=False)
 
     def fill(self, data: memoryview) -> None:
@@ -100,6 +110,12 @@ class Storage:
                 f"declares {self.count} numbers where it has {len(data)} bytes; it is cut short, or damaged on purpose."
             )
         self.data = data[: self.count * self.dtype.itemsize]
+
+    def name(self, count: int, size: int, limits: Limits) -> None:
+        """Count `count` numbers of `size` bytes that get a name; those beyond the storage's own are repeats."""
+        before = max(self.named, self.count * self.dtype.itemsize)
+        self.named += count * size
+        limits.spend(repeats=max(self.named - before, 0) // size * 4)
 
     def raw(self, limits: Limits) -> Tensor:
         """Its bytes (n,) uint8; on the file itself where they lie at a usable address there, otherwise a copy."""
@@ -138,6 +154,7 @@ class TensorView:
         reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1 if count else 0
         if reach > held or count > held:
             raise WeightsError(f"declares a tensor of {'x'.join(map(str, size))} on a storage of {held} numbers.")
+        self.storage.name(count, self.dtype.itemsize, limits)
         raw = self.storage.raw(limits)[: held * self.dtype.itemsize]
         return raw.view(self.dtype).as_strided(size, stride, offset if count else 0)
 
