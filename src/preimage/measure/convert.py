@@ -21,7 +21,8 @@ from torch import Tensor
 from preimage.errors import WeightsError
 from preimage.files import write_bytes_atomic
 from preimage.measure.networks import FORMAT, NETWORKS, NetworkEntry, identify, weights_folder
-from preimage.pickles import Checkpoint, read_checkpoint
+from preimage.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, find_file, read_checkpoint
+from preimage.texts import one_line
 from preimage.weight_files import sha256
 
 _INCEPTION = "Mixed_7c.branch_pool.conv.weight"
@@ -65,9 +66,7 @@ def convert(path: str | Path, out: str | Path | None = None, checkpoint: Checkpo
     """
     from safetensors.torch import save
 
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file. Name a downloaded PyTorch file, such as alexnet-owt-7be5be79.pth.")
+    path, _ = find_file(path)
     state = _flat(checkpoint or _read(path))
     entry = _entry(state)
     if entry is None:
@@ -103,9 +102,12 @@ def _entry(state: Mapping[str, Tensor]) -> NetworkEntry | None:
 def _read(path: Path) -> Checkpoint:
     try:
         return read_checkpoint(path)
+    except UnreadableError:
+        raise
     except WeightsError as error:
+        reason = one_line(error, MOST_MESSAGE).removeprefix(f"{path}: ")
         raise WeightsError(
-            f"{path}: not a PyTorch file of plain tensors, or a damaged one ({str(error).removeprefix(f'{path}: ')}) Nothing in "
+            f"{path}: not a PyTorch file of plain tensors, or a damaged one ({reason}) Nothing in "
             f"it was executed. Published networks that can be converted: {_known()}."
         ) from None
 
@@ -128,7 +130,7 @@ def _what_else(state: dict[str, Tensor]) -> str:
             "an Inception v3, but not the one of FID, whose classifier has 1,008 classes and no auxiliary one. "
             f"Download {inception.url} and convert that."
         )
-    names = ", ".join(list(state)[:3])
+    names = ", ".join(" ".join(name.split())[:60] for name in list(state)[:3])
     return f"{len(state)} tensors ({names}, …) that are no network known here. These can be converted: {_known()}."
 
 

@@ -10,9 +10,11 @@ in for them: small public networks that rank pictures alike, whose values are na
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +23,8 @@ from preimage.nets.features import FeatureNetwork, SqueezeNet, VGG19Distilled
 from preimage.nets.inception import FIDInception
 from preimage.nets.mobilefacenet import MobileFaceNet
 from preimage.nets.trunks import VGG16, AlexNet, SqueezeNet11
+from preimage.pickles import UnreadableError, find_file, why_unreadable
+from preimage.texts import one_line
 from preimage.weight_files import sha256
 from preimage.weights import download as fetch
 
@@ -148,15 +152,23 @@ def locate(name: str, folder: str | Path | None = None) -> Path:
 
     Raises:
         WeightsError: unknown name, or the file is not there; the message says which file is missing, its size and licence,
-            where it is published, and what to do with it.
+            where it is published, and what to do with it. Or it may not be read.
     """
     entry = NETWORKS.get(name) or FILES.get(name)
     if entry is None:
         raise WeightsError(f"{name}: no such entry; there are {', '.join([*NETWORKS, *FILES])}.")
     path = weights_folder(folder) / entry.file
-    if not path.is_file():
+    if not _exists(path):
         raise WeightsError(f"{name}: {path} is missing. {how_to_get(entry, path)}")
-    return path
+    return find_file(path, (path.suffix,))[0]
+
+
+def _exists(path: Path) -> bool:
+    """Whether anything is there, be it a folder or behind a door that is locked."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def how_to_get(entry: FileEntry, path: Path) -> str:
@@ -196,17 +208,18 @@ def load_network(source: str | Path, folder: str | Path | None = None, download:
     if source in NETWORKS:
         entry = NETWORKS[source]
         path = weights_folder(folder) / entry.file
-        if path.is_file() or not (download and entry.hub):
+        if _exists(path) or not (download and entry.hub):
             return _read(locate(source, folder), entry)
         source = f"hf-hub:{entry.hub}"
     if source.startswith("hf-hub:"):
         return _from_hub(source, folder)
-    path = Path(source).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(source))
+    if not _exists(path):
         raise WeightsError(
             f"{source}: neither a network ({', '.join(NETWORKS)}) nor a file. Give one of these names, the path of a "
             "safetensors file, or hf-hub:owner/repo."
         )
+    find_file(path, (".safetensors",))
     return _read(path, _entry_of(path))
 
 
@@ -228,6 +241,7 @@ def _from_hub(source: str, folder: str | Path | None) -> FeatureNetwork:
 
 
 def _read(path: Path, entry: NetworkEntry) -> FeatureNetwork:
+    _check_readable(path)
     network = entry.network.from_file(path)
     if entry.official:
         about = metadata(path)
@@ -240,26 +254,39 @@ def metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says about itself; empty for one that says nothing.
 
     Raises:
-        WeightsError: not a safetensors file.
+        WeightsError: not a safetensors file, or one that may not be read.
     """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        find_file(path, (path.suffix,))[0].open("rb").close()
+    except OSError as error:
+        raise UnreadableError(f"{path}: {why_unreadable(error) or one_line(error)}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
+    _check_readable(path)  # safetensors says of any file that it cannot open that there is none
     try:
         with safe_open(str(path), "pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+            yield file
+    except (SafetensorError, OSError, MemoryError) as error:
+        if reason := why_unreadable(error):
+            raise UnreadableError(f"{path}: {reason}") from None
         raise WeightsError(
-            f"{path}: not a readable safetensors file ({error}). Published PyTorch files are converted first: "
+            f"{path}: not a readable safetensors file ({one_line(error)}). Published PyTorch files are converted first: "
             f"`preimage models convert {path.name}`."
         ) from None
 
 
 def _entry_of(path: Path) -> NetworkEntry:
     """Which network a file holds, by its tensors."""
-    from safetensors import safe_open
-
-    metadata(path)  # says what is wrong with a file that cannot be read
-    with safe_open(str(path), "pt") as file:
+    with _opened(path) as file:
         entry = identify({key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
     if entry is None:
         raise WeightsError(f"{path}: its tensors are those of no network known here ({', '.join(NETWORKS)}).")
