@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import math
 import pickle
@@ -11,6 +12,7 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from preimage.cli import main
 from preimage.convert import LAYOUTS, convert_prior
 from preimage.errors import OutputError, WeightsError
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+from preimage.measure.convert import convert
+from preimage.measure.networks import NETWORKS, load_network
+from preimage.measure.networks import metadata as network_metadata
 from preimage.nets.layers import fir_kernel, upsample2
 from preimage.nets.trunks import SqueezeNet11
 from preimage.weight_files import sha256
@@ -33,6 +38,7 @@ from preimage.weights import load_prior
 
 TINY = StyleGAN2Config(resolution=32, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)
 State = dict[str, Tensor]
+Clamps = Callable[[str], Any]
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +207,14 @@ def pretended() -> Iterator[None]:
             sys.modules.pop(name.rpartition(".")[0], None)
 
 
-def as_modules(state: State, name: str = "Generator", **more: Any) -> Persistent:
-    """A state_dict as the tree of pickled modules that has it; buffers are told by their names."""
+def as_modules(state: State, name: str = "Generator", clamps: Clamps | None = None, **more: Any) -> Persistent:
+    """A state_dict as the tree of pickled modules that has it; buffers are told by their names.
+
+    clamps: the attribute `conv_clamp` of each convolution by its dotted name.
+    """
+    path = name.removeprefix("Generator").removeprefix(".")
+    if clamps and path.rpartition(".")[2] in ("conv0", "conv1", "torgb"):
+        more["conv_clamp"] = clamps(path)
     buffers = ("w_avg", "noise_const", "resample_filter")
     own = {k: v for k, v in state.items() if "." not in k}
     children = sorted({k.split(".")[0] for k in state if "." in k})
@@ -212,20 +224,34 @@ def as_modules(state: State, name: str = "Generator", **more: Any) -> Persistent
         _parameters=OrderedDict((k, torch.nn.Parameter(v)) for k, v in own.items() if k not in buffers),
         _buffers=OrderedDict((k, v) for k, v in own.items() if k in buffers),
         _modules=OrderedDict(
-            (c, as_modules({k.removeprefix(f"{c}."): v for k, v in state.items() if k.startswith(f"{c}.")}, c))
+            (
+                c,
+                as_modules(
+                    {k.removeprefix(f"{c}."): v for k, v in state.items() if k.startswith(f"{c}.")},
+                    f"{name}.{c}",
+                    clamps,
+                ),
+            )
             for c in children
         ),
         **more,
     )
 
 
-def write_nvidia(prior: StyleGAN2, path: Path, **kwargs: Any) -> Path:
+def write_nvidia(
+    prior: StyleGAN2, path: Path, clamps: Clamps | None = None, synthesis: dict[str, Any] | None = None, **kwargs: Any
+) -> Path:
     state = nvidia_state(prior)
     raw = {k: v + 1 for k, v in state.items()}  # the weights of this very step, which are not the published ones
-    about = {"_init_kwargs": EasyDict(z_dim=10, mapping_kwargs=EasyDict(num_layers=3, **kwargs))}
+    inner = {"mapping_kwargs": EasyDict(num_layers=3, **kwargs), "synthesis_kwargs": EasyDict(synthesis or {})}
+    about = {"_init_kwargs": EasyDict(z_dim=10, **inner)}
     judge = Persistent("Discriminator", _parameters=OrderedDict(), _buffers=OrderedDict(), _modules=OrderedDict())
     with pretended():
-        networks = {"G": as_modules(raw, **about), "D": judge, "G_ema": as_modules(state, **about)}
+        networks = {
+            "G": as_modules(raw, clamps=lambda _: 7.0, **about),
+            "D": judge,
+            "G_ema": as_modules(state, clamps=clamps, **about),
+        }
         path.write_bytes(
             pickle.dumps({**networks, "training_set_kwargs": EasyDict(path="ffhq.zip"), "augment_pipe": None})
         )
@@ -384,7 +410,8 @@ def refused(state: Any, tmp_path: Path, match: str) -> None:
     torch.save(state, path)
     with pytest.raises(WeightsError, match=match) as caught:
         convert_prior(path, out)
-    assert str(path) in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
     assert not out.exists()
 
 
@@ -427,15 +454,30 @@ def test_stylegan2_of_another_kind(source: StyleGAN2, tmp_path: Path) -> None:
     refused({k: v for k, v in state.items() if "b16.torgb" not in k}, tmp_path, 'another architecture than "skip"')
     refused({k: v for k, v in state.items() if ".b16." not in k}, tmp_path, "without a gap")
     refused({k: v for k, v in state.items() if not k.startswith("mapping.fc0")}, tmp_path, "without its mapping")
-    refused({k: v for k, v in state.items() if k != "mapping.fc1.bias"}, tmp_path, "do not fit together.*fc1.bias")
-    refused({**state, "synthesis.b8.conv2.weight": torch.zeros(1)}, tmp_path, "do not fit together.*conv2")
+    refused(
+        {k: v for k, v in state.items() if k != "mapping.fc1.bias"}, tmp_path, "together: mapping.fc1.bias is missing"
+    )
+    refused(
+        {**state, "synthesis.b8.conv2.weight": torch.zeros(1)}, tmp_path, "together: .*b8.conv2.weight has no place"
+    )
+    bent = {**state, "synthesis.b8.conv1.weight": torch.zeros(2, 3)}
+    refused(bent, tmp_path, "together: .*b8.conv1.weight is 2x3, where 12x12x3x3 belongs")
+    refused(
+        {k: v for k, v in state.items() if ".torgb." not in k or k.endswith("rgb.weight")},
+        tmp_path,
+        "affine.bias is missing",
+    )
+    refused({**state, "mapping.fc0.weight": torch.zeros(3)}, tmp_path, "together: mapping.fc0.weight is 3")
+    bent = {**rosinality_state(source), "convs.0.noise.weight": torch.zeros(2)}
+    refused(bent, tmp_path, "together: convs.0.noise.weight is 2 ")
     refused({**state, "synthesis.b8.resample_filter": torch.eye(4)}, tmp_path, r"another filter than \[1, 3, 3, 1\]")
     refused({**state, "synthesis.b8.conv1.bias": torch.full((12,), math.nan)}, tmp_path, "holds NaN")
     refused({**state, "synthesis.b8.conv1.bias": torch.full((12,), 1e5)}, tmp_path, "beyond half.*--precision fp32")
     wide = {k: F.pad(v, (0, 1)) if k == "synthesis.b8.torgb.affine.bias" else v for k, v in state.items()}
     refused(wide, tmp_path, "of the widths")
     refused({**rosinality_state(source), "convs.0.skip.weight": torch.zeros(1)}, tmp_path, "rosinality's layout has")
-    refused({**rosinality_state(source), "latent_avg": torch.zeros(5)}, tmp_path, "mean latent of 5 numbers")
+    for mean in (torch.zeros(5), torch.zeros(3, 5)):
+        refused({**rosinality_state(source), "latent_avg": mean}, tmp_path, "mean latent of 5 numbers")
 
 
 def test_settings_without_a_trace_in_the_shapes(source: StyleGAN2, tmp_path: Path) -> None:
@@ -445,6 +487,150 @@ def test_settings_without_a_trace_in_the_shapes(source: StyleGAN2, tmp_path: Pat
     path = write_tensorflow(source, tmp_path / "a.pkl", nonlinearity="relu")
     with pytest.raises(WeightsError, match="nonlinearity is 'relu'"):
         convert_prior(path, tmp_path / "out.safetensors")
+    state = as_modules(nvidia_state(source), _init_kwargs=EasyDict(mapping_kwargs=EasyDict(lr_multiplier=0.1)))
+    with pretended():
+        path.write_bytes(pickle.dumps(state))  # the generator alone, under no name
+    with pytest.raises(WeightsError, match=r"lr_multiplier is 0\.1, and only 0\.01 is known"):
+        convert_prior(path, tmp_path / "out.safetensors")
+
+
+def test_what_keeps_a_file_from_being_converted(
+    source: StyleGAN2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    path = write_rosinality(source, tmp_path / "a.pt")
+    monkeypatch.setattr(StyleGAN2, "refit", fail)
+    with pytest.raises(WeightsError, match=r"a\.pt: takes more memory to read than there is"):
+        convert_prior(path, tmp_path / "out.safetensors")
+
+
+# -------------------------------------------------------------------------------------------------------------- clamping
+
+
+def clamped(source: StyleGAN2, most: float) -> StyleGAN2:
+    """The same network, whose layers' outputs are clamped from without."""
+    made = StyleGAN2(TINY, "clamped").eval().requires_grad_(False)
+    made.load_state_dict(source.state_dict())
+    for name, module in made.synthesis.named_modules():
+        if name.rpartition(".")[2] in ("conv0", "conv1", "torgb"):
+            module.register_forward_hook(lambda *args: args[2].clamp(-most, most))
+    return made
+
+
+def pictures(prior: Any) -> Tensor:
+    rng = torch.Generator().manual_seed(3)
+    w_plus = 2 * torch.randn(2, TINY.rows, 14, generator=rng)
+    noise = [torch.randn(2, 1, side, side, generator=rng) for side in prior.noise_sizes]
+    found: Tensor = prior.synthesize(w_plus, noise)
+    return found
+
+
+def write_clamped_tensorflow(prior: StyleGAN2, path: Path) -> Path:
+    return write_tensorflow(prior, path, conv_clamp=1.5)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda prior, path: write_nvidia(prior, path, lambda _: 1.5, {"conv_clamp": 1.5}),
+        lambda prior, path: write_nvidia(prior, path, lambda _: 1.5),
+        lambda prior, path: write_nvidia(prior, path, None, {"conv_clamp": 1.5}),
+        write_clamped_tensorflow,
+    ],
+    ids=["layers and settings", "layers", "settings", "tensorflow"],
+)
+def test_nvidias_clamp_is_applied(source: StyleGAN2, tmp_path: Path, write: Callable[[StyleGAN2, Path], Path]) -> None:
+    out = convert_prior(write(source, tmp_path / "a.pkl"), tmp_path / "out.safetensors", half=False)
+    found = load_prior(out)
+    assert found.config == replace(TINY, conv_clamp=1.5)
+    assert json.loads(metadata(out)["config"])["conv_clamp"] == 1.5
+    torch.testing.assert_close(pictures(found), pictures(clamped(source, 1.5)), atol=1e-5, rtol=0)
+    assert float((pictures(found) - pictures(source)).abs().max()) > 0.1
+
+
+def test_without_a_clamp_nothing_is_clamped(source: StyleGAN2, tmp_path: Path) -> None:
+    out = convert_prior(write_nvidia(source, tmp_path / "a.pkl", lambda _: None), tmp_path / "out.safetensors")
+    assert load_prior(out).config == TINY  # the network of the last step has a clamp, and is not the one that is taken
+    assert not any("no settings" in note for note in json.loads(metadata(out)["trained"])["notes"])
+    torch.save(nvidia_state(source), tmp_path / "a.pt")
+    out = convert_prior(tmp_path / "a.pt", out)
+    assert load_prior(out).config == TINY
+    assert any("no settings" in note for note in json.loads(metadata(out)["trained"])["notes"])
+
+
+@pytest.mark.parametrize(
+    ("clamps", "synthesis", "match"),
+    [
+        (
+            lambda path: 1.5 if "b8" in path else 256,
+            {},
+            r"several clamps: G_ema\.synthesis\.b\S+ is \S+ and .*one for all",
+        ),
+        (lambda _: 1.5, {"conv_clamp": 256}, "several clamps"),
+        (
+            lambda path: 1.5 if path.endswith("torgb") else None,
+            {},
+            r"clamps G_ema\.\S+torgb .conv_clamp. and not G_ema\.\S+conv",
+        ),
+        (lambda _: 0, {}, "conv_clamp 0: must be a finite number above 0"),
+        (lambda _: -1.5, {}, "conv_clamp -1.5: must be"),
+        (lambda _: math.inf, {}, "conv_clamp inf: must be"),
+        (lambda _: "much", {}, "conv_clamp 'much': must be"),
+        (lambda _: True, {}, "conv_clamp True: must be"),
+    ],
+)
+def test_clamps_that_cannot_be(
+    source: StyleGAN2, tmp_path: Path, clamps: Clamps, synthesis: dict[str, Any], match: str
+) -> None:
+    path = write_nvidia(source, tmp_path / "a.pkl", clamps, synthesis)
+    with pytest.raises(WeightsError, match=match) as caught:
+        convert_prior(path, tmp_path / "out.safetensors")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ the mapping's rate
+
+
+def mapped(state: State, z: Tensor, rate: float) -> Tensor:
+    """rosinality's mapping network, as its program computes it with this rate, from its own keys."""
+    w = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    for i in range(1, 4):
+        weight, bias = state[f"style.{i}.weight"], state[f"style.{i}.bias"]
+        w = F.leaky_relu(w @ (weight * rate / math.sqrt(weight.shape[1])).t() + bias * rate, 0.2) * math.sqrt(2)
+    return w
+
+
+@pytest.mark.parametrize("layout", ["rosinality", "own training", "encoder"])
+def test_the_rate_of_a_mapping_network_can_be_said(source: StyleGAN2, tmp_path: Path, layout: str) -> None:
+    path, out, z = WRITERS[layout][1](source, tmp_path / "a.pt"), tmp_path / "out.safetensors", torch.randn(50, 10)
+    state = rosinality_state(source)
+    for rate in (None, 0.01, 0.02, 0.004):
+        prior = load_prior(convert_prior(path, out, half=False, lr_mlp=rate))
+        torch.testing.assert_close(prior.mapping(z), mapped(state, z, rate or 0.01), atol=1e-5, rtol=1e-4)
+        (note,) = [note for note in json.loads(metadata(out)["trained"])["notes"] if "rate" in note]
+        assert ("0.01, is assumed" in note and "--lr-mlp" in note) == (rate is None)
+        assert rate is None or f"the rate {rate} (--lr-mlp)" in note
+        fitted = StyleGAN2(TINY)
+        fitted.load_state_dict(prior.state_dict())
+        fitted.refit()
+        torch.testing.assert_close(prior.gaussian_fit[1], fitted.gaussian_fit[1])  # measured after it was scaled
+
+
+def test_rates_that_cannot_be(source: StyleGAN2, tmp_path: Path) -> None:
+    path, out = write_rosinality(source, tmp_path / "a.pt"), tmp_path / "out.safetensors"
+    for rate in (0, -0.1, math.nan, math.inf, True, "0.1"):
+        with pytest.raises(WeightsError, match=r"a\.pt: --lr-mlp .*: must be a finite number above 0"):
+            convert_prior(path, out, lr_mlp=rate)  # type: ignore[arg-type]
+    with pytest.raises(WeightsError, match=r"--lr-mlp 1e\+300: makes mapping\.fc0\.weight larger"):
+        convert_prior(path, out, lr_mlp=1e300)
+    for layout in ("nvidia", "tensorflow"):
+        path = WRITERS[layout][1](source, tmp_path / "a.pkl")
+        with pytest.raises(WeightsError, match=r"a\.pkl: .*--lr-mlp is not for.*say their rate themselves"):
+            convert_prior(path, out, lr_mlp=0.1)
+    assert not out.exists()
 
 
 def test_results_that_cannot_be_written(source: StyleGAN2, tmp_path: Path) -> None:
@@ -458,6 +644,58 @@ def test_results_that_cannot_be_written(source: StyleGAN2, tmp_path: Path) -> No
     assert out == tmp_path / "a.safetensors"
     with pytest.raises(WeightsError, match="already a prior"):
         convert_prior(out, tmp_path / "b.safetensors")
+
+
+# ------------------------------------------------------------------------------------------------- networks that measure
+
+
+def lacking(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def says(match: str, call: Callable[..., Any], *args: Any) -> None:
+    with pytest.raises(WeightsError, match=match) as caught:
+        call(*args)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_folders_given_for_networks_that_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("is a folder, and no such file lies in it", convert, tmp_path)
+    for name in ("a.pth", "b.safetensors"):
+        (tmp_path / name).touch()
+    says(r"is a folder; name one file in it: a\.pth, b\.safetensors\.$", convert, tmp_path)
+    says(r"is a folder; name one file in it: b\.safetensors\.$", load_network, str(tmp_path))
+    monkeypatch.setenv("PREIMAGE_WEIGHTS", str(tmp_path))
+    (tmp_path / NETWORKS["squeeze"].file).mkdir()
+    says("is a folder", load_network, "squeeze")
+
+
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), r"^\S+: no permission to read it"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), r"^\S+: takes more memory to read"),
+    ],
+)
+def test_networks_that_measure_and_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, match: str
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lacking(error))
+        for call in (convert, load_network, network_metadata):
+            says(match, call, path)
+        patch.setenv("PREIMAGE_WEIGHTS", str(tmp_path))
+        path.rename(tmp_path / NETWORKS["squeeze"].file)
+        says(match, load_network, "squeeze")
+    (tmp_path / NETWORKS["squeeze"].file).rename(path)
+    monkeypatch.setattr("safetensors.safe_open", lacking(error))
+    for call in (load_network, network_metadata):
+        says(match, call, path)
 
 
 # -------------------------------------------------------------------------------------------------------- command line
@@ -478,8 +716,16 @@ def test_one_command_converts_priors_and_networks_that_measure(
     assert main([*command, "--precision", "fp32"]) == 0
     assert "precision: fp32" in capsys.readouterr().out
     assert_same(out, source)
+    assert "0.01, is assumed" in printed
+    assert main([*command, "--lr-mlp", "0.02"]) == 0
+    assert "the rate 0.02 (--lr-mlp)" in capsys.readouterr().out
+    assert main([*command, "--lr-mlp", "0"]) == 1
+    assert "--lr-mlp 0.0: must be" in capsys.readouterr().err
     assert main([*command, "--mapping", str(path)]) == 1
     assert "holds a whole generator (rosinality StyleGAN2)" in capsys.readouterr().err
+    for action in ("convert", "show"):
+        assert main(["models", action]) == 1
+        assert capsys.readouterr().err.startswith(f"preimage: models {action}: no file is named")
     torch.save(SqueezeNet11().state_dict(), tmp_path / "judge.pth")
     assert main(["models", "convert", str(tmp_path / "judge.pth"), "-o", str(tmp_path / "judge.safetensors")]) == 0
     assert "squeeze" in capsys.readouterr().out

@@ -8,7 +8,7 @@ other, in half or full precision, and keeps the name and sha256 of the file it c
 
 from __future__ import annotations
 
-import re
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,15 @@ from torch import Tensor, nn
 from preimage.errors import WeightsError
 from preimage.generate import layouts_progan, layouts_stylegan, layouts_stylegan2
 from preimage.generate.foreign import what_else
-from preimage.generate.layout import Layout, Ported
-from preimage.pickles import Checkpoint, read_checkpoint
+from preimage.generate.layout import Layout, Ported, Settings, misfit
+from preimage.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, read_checkpoint, why_unreadable
+from preimage.texts import one_line
 from preimage.weight_files import ARCHITECTURES, FORMAT, save_prior, sha256
 
 LAYOUTS: tuple[Layout, ...] = (*layouts_stylegan2.LAYOUTS, *layouts_stylegan.LAYOUTS, *layouts_progan.LAYOUTS)
 """Every layout that can be converted; the first that matches is taken."""
 
 UNCONFIRMED = "not stated; confirm it"
-_GENERATOR = r"(.+\.)?(G_ema|Gs)\."
-_FIXED: tuple[tuple[str, str | float], ...] = (
-    (r"(.+\.)?mapping_kwargs\.lr_multiplier|static_kwargs\.mapping_lrmul|mapping\.fc\d+\.bias_gain", 0.01),
-    (r"(.+\.)?(mapping|synthesis)_kwargs\.activation|static_kwargs\.(mapping_)?nonlinearity", "lrelu"),
-    (r"mapping\.fc\d+\.activation|synthesis\.b\d+\.conv[01]\.activation", "lrelu"),
-)
-"""Settings that leave no trace in the shapes, by their names in NVIDIA's pickles, and what they are in every published one."""
 
 
 def convert_prior(
@@ -45,6 +39,7 @@ def convert_prior(
     *,
     half: bool = True,
     mapping: str | Path | None = None,
+    lr_mlp: float | None = None,
 ) -> Path:
     """Turn a foreign checkpoint of a generator into a prior of ours.
 
@@ -56,15 +51,18 @@ def convert_prior(
         checkpoint: what `read_checkpoint` gave, where the file is already read.
         half: store half precision, which halves the file and may move a pixel by a grey level; else float32.
         mapping: the file with the mapping network, where the generator was published in two.
+        lr_mlp: learning rate that the mapping network of rosinality's layout, or of a decoder of pSp, e4e or ReStyle, was
+            trained with, relative to the rest. Such files do not say it; None takes their 0.01 and notes that it was assumed.
 
     Returns:
         The file written.
 
     Raises:
-        WeightsError: no such file, a damaged or hostile one, or one of no known generator; the message says what it is.
+        WeightsError: no such file, a damaged or hostile one, or one of no known generator; the message says what it is. Or
+            `lr_mlp` is no positive number, or of another layout.
         OutputError: the result cannot be written.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     checkpoint = checkpoint or read_checkpoint(path)
     other = read_checkpoint(mapping) if mapping is not None else None
     label = f"{path} with {other.path}" if other else f"{path}"
@@ -78,12 +76,14 @@ def convert_prior(
     try:
         whole = _joined(checkpoint, other) if other else checkpoint
         layout = find_layout(whole)
-        ported = layout.port(whole.tensors)
+        ported = layout.port(whole.tensors, Settings(whole.about, lr_mlp))
         prior = _build(ported, name or out.stem, half)
     except WeightsError as error:
-        raise WeightsError(f"{label}: {error}") from None
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise WeightsError(f"{label}: {one_line(error, MOST_MESSAGE)}") from None
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        if reason := why_unreadable(error):
+            raise UnreadableError(f"{label}: {reason}") from None
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else one_line(error)
         raise WeightsError(
             f"{label}: a generator of a known kind whose tensors do not fit together ({reason}). The file is incomplete, or a "
             "variant; take the published one."
@@ -116,17 +116,11 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     """How a checkpoint is laid out.
 
     Raises:
-        WeightsError: in no known way, or with settings that leave no trace in the shapes and are unknown here.
+        WeightsError: in no known way.
     """
     found = next((layout for layout in LAYOUTS if layout.matches(checkpoint.tensors)), None)
     if found is None:
         raise WeightsError(what_else(checkpoint.tensors))
-    for key, value in checkpoint.about.items():
-        for setting, known in _FIXED:
-            if value != known and re.fullmatch(f"{_GENERATOR}({setting})", key):
-                raise WeightsError(
-                    f"a generator of an unusual kind: {key} is {value!r}, and only {known!r} is known here."
-                )
     return found
 
 
@@ -140,6 +134,11 @@ def _build(ported: Ported, name: str, half: bool) -> nn.Module:
         state = {key: value.half().float() for key, value in state.items()}
         _check_finite(state, "numbers beyond half precision; convert it with --precision fp32.")
     prior: Any = ARCHITECTURES[ported.architecture](ported.config, name)
+    if reason := misfit(prior.state_dict(), state):
+        raise WeightsError(
+            f"a generator of a known kind whose tensors do not fit together: {reason}. The file is incomplete, or a variant; "
+            "take the published one."
+        )
     prior.load_state_dict(state)
     prior.eval().requires_grad_(False)
     with torch.no_grad():

@@ -11,6 +11,7 @@ from torch import Tensor
 from preimage.cli import main
 from preimage.convert import convert_prior
 from preimage.errors import WeightsError
+from preimage.generate.layout import Settings
 from preimage.generate.layouts_stylegan import LAYOUTS
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
 from preimage.weight_files import sha256
@@ -159,10 +160,21 @@ S = "g_synthesis."
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop(f"{S}blocks.8x8.conv1.weight"), r"(?s)do not fit together.*b8\.layer1\.weight.*incomplete"),
-        (lambda s: s.pop(f"{S}torgb.weight"), "do not fit together"),
-        (lambda s: s.pop("g_mapping.dense1.bias"), r"(?s)do not fit together.*fc1\.bias"),
-        (lambda s: s.pop("g_mapping.dense2.weight"), r"do not fit together"),
+        (
+            lambda s: s.pop(f"{S}blocks.8x8.conv1.weight"),
+            r"do not fit together: synthesis\.b8\.layer1\.weight is missing\..*incomplete",
+        ),
+        (lambda s: s.pop(f"{S}torgb.weight"), r"do not fit together: torgb\.weight is missing"),
+        (lambda s: s.pop("g_mapping.dense1.bias"), r"do not fit together: mapping\.fc1\.bias is missing"),
+        (lambda s: s.pop("g_mapping.dense2.weight"), r"do not fit together: mapping\.fc2\.bias has no place"),
+        (
+            lambda s: s.update({f"{S}blocks.8x8.conv1.weight": torch.zeros(3)}),
+            r"together: synthesis\.b8\.layer1\.weight is 3, where 12x12x3x3 belongs",
+        ),
+        (
+            lambda s: s.update({"g_mapping.dense0.weight": torch.zeros(3)}),
+            r"do not fit together: dense0\.weight is 3\.",
+        ),
         (lambda s: s.update({f"{S}blocks.8x8.extra": torch.zeros(1)}), r"holds blocks\.8x8\.extra, which no"),
         (lambda s: s.update({f"{S}torgb.weight": torch.zeros(1, 8, 1, 1)}), "1 channels; a prior needs 3"),
         (
@@ -183,5 +195,11 @@ S = "g_synthesis."
 def test_what_does_not_fit_is_named(tiny_stylegan, change, message):
     state = one_file(*write(tiny_stylegan))
     change(state)
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError, match=message) as caught:
         LAYOUT.port(state)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_mapping_rate_is_not_for_this_layout(tiny_stylegan):
+    with pytest.raises(WeightsError, match="lernapparat StyleGAN, which --lr-mlp is not for"):
+        LAYOUT.port(one_file(*write(tiny_stylegan)), Settings(lr_mlp=0.1))

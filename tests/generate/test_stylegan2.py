@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from preimage.errors import WeightsError
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 
 TINY = StyleGAN2Config(resolution=16, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)
@@ -107,7 +109,13 @@ def blur(x: torch.Tensor, pad: tuple[int, int]) -> torch.Tensor:
     return F.conv2d(F.pad(x, (*pad, *pad)), kernel, groups=x.shape[1])
 
 
-def reference(state: dict[str, torch.Tensor], sides: tuple[int, ...], ws: torch.Tensor, noise: list[torch.Tensor]):
+def reference(
+    state: dict[str, torch.Tensor],
+    sides: tuple[int, ...],
+    ws: torch.Tensor,
+    noise: list[torch.Tensor],
+    clamp: float = math.inf,
+):
     """The published forward pass for one latent, from a state dict: modulated kernels, skip pictures, in [-1, 1]."""
 
     def conv(x, name, w, up=False, rgb=False):
@@ -122,10 +130,11 @@ def reference(state: dict[str, torch.Tensor], sides: tuple[int, ...], ws: torch.
 
     def layer(x, name, k, row, up=False):
         x = conv(x, name, ws[row], up) + noise[k] * state[f"{name}.noise_strength"]
-        return F.leaky_relu(x + state[f"{name}.bias"][:, None, None], 0.2) * math.sqrt(2)
+        x = F.leaky_relu(x + state[f"{name}.bias"][:, None, None], 0.2) * math.sqrt(2)
+        return x.clamp(-clamp, clamp)
 
     def rgb(x, name, row):
-        return conv(x, name, ws[row], rgb=True) + state[f"{name}.bias"][:, None, None]
+        return (conv(x, name, ws[row], rgb=True) + state[f"{name}.bias"][:, None, None]).clamp(-clamp, clamp)
 
     x = layer(state["synthesis.b4.const"][None], "synthesis.b4.conv1", 0, 0)
     picture = rgb(x, "synthesis.b4.torgb", 1)
@@ -150,6 +159,28 @@ def test_forward_equals_the_published_one(prior):
         expected = reference(prior.state_dict(), TINY.resolutions, ws[i], [m[i : i + 1] for m in noise])
         for a, b in zip(got, expected, strict=True):
             assert torch.allclose(a[i : i + 1], b, atol=2e-5), a.shape
+
+
+def test_clamped_forward_equals_the_published_one(prior):
+    clamped = StyleGAN2(replace(TINY, conv_clamp=0.7)).requires_grad_(False)
+    clamped.load_state_dict(prior.state_dict())
+    torch.manual_seed(1)
+    ws, noise = torch.randn(1, TINY.rows, TINY.w_dim), [torch.randn(1, 1, s, s) for s in TINY.noise_sizes]
+    got = clamped.synthesis(ws, noise)
+    for a, b in zip(got, reference(prior.state_dict(), TINY.resolutions, ws[0], noise, 0.7), strict=True):
+        assert torch.allclose(a, b, atol=2e-5), a.shape
+    assert not torch.allclose(got[-1], prior.synthesis(ws, noise)[-1], atol=0.1)
+    half = clamped.synthesis(ws, noise, torch.bfloat16)[-1]
+    assert (half - got[-1]).abs().mean() < 0.05
+    loose = StyleGAN2(replace(TINY, conv_clamp=1e300)).requires_grad_(False)  # beyond what float32 holds
+    loose.load_state_dict(prior.state_dict())
+    assert torch.equal(loose.synthesis(ws, noise)[-1], prior.synthesis(ws, noise)[-1])
+
+
+@pytest.mark.parametrize("clamp", [0, -1.0, math.nan, math.inf, pytest.param(10**400, id="huge"), True, "256", [256]])
+def test_clamps_that_cannot_be(clamp):
+    with pytest.raises(WeightsError, match=r"StyleGAN2 conv_clamp .*: must be a finite number above 0, or None"):
+        StyleGAN2Config(conv_clamp=clamp)
 
 
 def test_mapping_equals_its_formula(prior):

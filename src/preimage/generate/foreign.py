@@ -67,5 +67,5 @@ def what_else(tensors: Mapping[str, Tensor]) -> str:
         known = re.compile(pattern)
         if any(known.search(name) for name in tensors):
             return f"{what}. {_INSTEAD}"
-    some = ", ".join(name[:60] for name in list(tensors)[:3])
+    some = ", ".join(" ".join(name.split())[:60] for name in list(tensors)[:3])
     return f"{len(tensors)} tensors ({some}, …) of no network known here. {_INSTEAD}"

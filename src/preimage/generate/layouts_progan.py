@@ -142,6 +142,6 @@ def _config(layers: list[tuple[_Layer, _Layer]], rgb: list[_Layer], version: int
 
 
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("akanimax ProGAN (2019)", _matches_2019, lambda state: _port(state, 2019)),
-    Layout("akanimax ProGAN (version 3)", _matches_v3, lambda state: _port(state, 3)),
+    Layout("akanimax ProGAN (2019)", _matches_2019, lambda state, _: _port(state, 2019)),
+    Layout("akanimax ProGAN (version 3)", _matches_v3, lambda state, _: _port(state, 3)),
 )

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.generate.layout import Layout, Ported, State
+from preimage.generate.layout import Layout, Ported, Settings, State, misfit, shape_of
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
+from preimage.texts import one_line
 
 _MAPPING, _SYNTHESIS = "dense0.weight", "blocks.4x4.const"  # a key of each half, whatever it is nested in
 _LAYER = {"conv": "layer1", "conv0_up": "layer0", "conv1": "layer1", "epi1": "layer0", "epi2": "layer1"}
@@ -58,7 +59,7 @@ def _matches(state: State) -> bool:
     return bool(state) and all(re.fullmatch(r"(\w+\.)*dense\d+\.(weight|bias)", k) for k in state)  # the mapping alone
 
 
-def _port(state: State) -> Ported:
+def _port(state: State, _: Settings) -> Ported:
     mapping, synthesis = _parts(state)
     if not mapping or not synthesis:
         there, lacking = ("synthesis", "mapping") if synthesis else ("mapping", "synthesis")
@@ -70,14 +71,20 @@ def _port(state: State) -> Ported:
         config = _config(mapping, synthesis)
         prior = StyleGAN(config)
         empty = {k: v for k, v in prior.state_dict().items() if k in ("mapping.w_avg", "fit_mean", "fit_std")}
-        prior.load_state_dict({**empty, **_rename(mapping), **_rename(synthesis)})
-    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        filling = {**empty, **_rename(mapping), **_rename(synthesis)}
+        reason = misfit(prior.state_dict(), filling)
+    except KeyError as error:
+        reason = f"{error.args[0]} is missing"
+    except (IndexError, RuntimeError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
+        reason = one_line(error)
+    if reason:
         raise WeightsError(
-            f"starts like lernapparat's StyleGAN, but its tensors do not fit together: {error}. The file is incomplete, or "
+            f"starts like lernapparat's StyleGAN, but its tensors do not fit together: {reason}. The file is incomplete, or "
             "another variant; take the published one."
-        ) from None
+        )
+    prior.load_state_dict(filling)
     prior.refit()
     return Ported(
         "stylegan",
@@ -91,9 +98,11 @@ def _config(mapping: dict[str, Tensor], synthesis: dict[str, Tensor]) -> StyleGA
     sides = sorted({int(found[1]) for k in synthesis if (found := re.match(r"blocks\.(\d+)x", k))})
     if sides != [4 * 2**i for i in range(len(sides))]:
         raise WeightsError(f"has blocks of the sides {sides}; a StyleGAN has 4, 8, 16, … without a gap.")
-    if len(synthesis["torgb.weight"]) != 3:
-        raise WeightsError(f"makes pictures of {len(synthesis['torgb.weight'])} channels; a prior needs 3 (RGB).")
-    widths = {side: len(synthesis[f"blocks.{side}x{side}.epi2.style_mod.lin.bias"]) // 2 for side in sides}
+    if (colours := synthesis["torgb.weight"].shape[:1].numel()) != 3:
+        raise WeightsError(f"makes pictures of {colours} channels; a prior needs 3 (RGB).")
+    widths = {side: synthesis[f"blocks.{side}x{side}.epi2.style_mod.lin.bias"].numel() // 2 for side in sides}
+    if mapping[_MAPPING].ndim != 2:
+        raise ValueError(f"{_MAPPING} is {shape_of(mapping[_MAPPING])}")
     w_dim, z_dim = mapping[_MAPPING].shape
     depth = sum(k.endswith(".weight") for k in mapping)
     config = StyleGANConfig(sides[-1], sides[-1] * widths[sides[-1]], widths[4], z_dim, w_dim, depth)

@@ -3,25 +3,44 @@
 The keys of `generate/stylegan2.py` are those of NVIDIA's PyTorch program. The other layouts are brought to them first: that of
 rosinality differs in names and in axes of size one; the TensorFlow variables are transposed, the kernels of up-convolutions
 stand on their heads there (their program turns them before a transposed convolution), and the styles lack their 1.
-Everything about the shape of a network is read from the shapes of its tensors.
+Everything about the shape of a network is read from the shapes of its tensors. What leaves no trace in them is read from the
+settings that NVIDIA's pickles keep beside them; rosinality's files keep none.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.generate.layout import Layout, Ported, State
+from preimage.generate.layout import Layout, Ported, Settings, State, misfit, shape_of
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.layers import fir_kernel
+from preimage.texts import one_line
 
 _EMA = ("G_ema", "g_ema", "Gs", "ema", "decoder")  # averaged over training: these make the published pictures
 _NVIDIA, _ROSINALITY, _TENSORFLOW = "synthesis.b4.const", "input.input", "synthesis.4x4.Const.const"
+_RATE = 0.01  # of the mapping network, relative to the rest: in every published file, and in our `Mapping`
+_FIXED: tuple[tuple[str, str | float], ...] = (
+    (r"(.+\.)?mapping_kwargs\.lr_multiplier|static_kwargs\.mapping_lrmul|mapping\.fc\d+\.bias_gain", _RATE),
+    (r"(.+\.)?(mapping|synthesis)_kwargs\.activation|static_kwargs\.(mapping_)?nonlinearity", "lrelu"),
+    (r"mapping\.fc\d+\.activation|synthesis\.b\d+\.conv[01]\.activation", "lrelu"),
+)
+"""Settings without a trace in the shapes, by their names in a generator of NVIDIA's, and what they are in every published one."""
+_LAYERS = r"(synthesis\.b\d+\.(?:conv[01]|torgb))\."
+_SILENT = (
+    "the file says no settings beside its tensors; those of NVIDIA's networks without mixed precision are assumed: a mapping rate "
+    "of 0.01, leaky ReLU, no clamp (conv_clamp)"
+)
+_ASSUMED = (
+    "the rate of the mapping network (lr_mlp) leaves no trace in this layout; rosinality's default, 0.01, is assumed. If it was "
+    "trained with another, convert it again with --lr-mlp"
+)
 _CONSTANT = "the constant noise maps of the file are left out: noise is silent or drawn from a seed here"
 
 
@@ -37,24 +56,61 @@ def _rank(root: str) -> int:
     return _EMA.index(last) if last in _EMA else len(_EMA)
 
 
-def _generator(state: State, mark: str, beside: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """One generator by its own keys, and a note where the file holds several."""
+def _generator(state: State, mark: str, beside: str) -> tuple[str, dict[str, Tensor], tuple[str, ...]]:
+    """What stands before the keys of one generator, its tensors by its own keys, and a note where the file holds several."""
     root, *others = _roots(state, mark, beside)
     own = {k.removeprefix(root): v for k, v in state.items() if k.startswith(root)}
     notes = [f"{root.removesuffix('.')} of the file; it also holds {', '.join(o[:-1] or 'another' for o in others)}"]
-    return own, tuple(notes if others else ())
+    return root, own, tuple(notes if others else ())
+
+
+def _clamp_of(root: str, settings: Settings, layers: set[str]) -> float | str | bool | None:
+    """What the settings of NVIDIA's generator under `root` clamp its layers to; None: no clamp.
+
+    Raises:
+        WeightsError: a setting that is none of the published ones, or clamps that differ from layer to layer.
+    """
+    own = {key.removeprefix(root): value for key, value in settings.about.items() if key.startswith(root)}
+    for key, value in own.items():
+        for setting, known in _FIXED:
+            if value != known and re.fullmatch(setting, key):
+                raise WeightsError(
+                    f"a generator of an unusual kind: {root}{key} is {value!r}, and only {known!r} is known here."
+                )
+    clamps = {key: value for key, value in own.items() if key.rpartition(".")[2] == "conv_clamp"}
+    said = {found[1] for key in clamps if (found := re.match(_LAYERS + "conv_clamp$", key))}
+    if said and (silent := sorted(layers - said)):
+        raise WeightsError(
+            f"clamps {root}{min(said)} (conv_clamp) and not {root}{silent[0]}; only one clamp for all layers is known here."
+        )
+    first = next(iter(clamps), "")
+    for key, value in clamps.items():
+        if value != clamps[first]:
+            raise WeightsError(
+                f"has several clamps: {root}{first} is {clamps[first]!r} and {root}{key} is {value!r}; only one for all layers "
+                "is known here."
+            )
+    return clamps.get(first)
 
 
 # --------------------------------------------------------------------------------------------------- NVIDIA, PyTorch era
 
 
-def _port_nvidia(state: State) -> Ported:
-    own, notes = _generator(state, _NVIDIA, "synthesis.b4.conv1.affine.weight")
+def _port_nvidia(state: State, settings: Settings) -> Ported:
+    root, own, notes = _generator(state, _NVIDIA, "synthesis.b4.conv1.affine.weight")
     own = {k: v for k, v in own.items() if k.startswith(("mapping.", "synthesis."))}
-    return _finish(own, notes)
+    if not any(
+        key.startswith((f"{root}synthesis.", f"{root}mapping.", f"{root}init_kwargs.")) for key in settings.about
+    ):
+        notes = (*notes, _SILENT)
+    return _finish(own, notes, _clamp_of(root, settings, _layers(own)))
 
 
-def _finish(state: Mapping[str, Tensor], notes: tuple[str, ...]) -> Ported:
+def _layers(state: Mapping[str, Tensor]) -> set[str]:
+    return {found[1] for key in state if (found := re.match(_LAYERS, key))}
+
+
+def _finish(state: Mapping[str, Tensor], notes: tuple[str, ...], clamp: object = None) -> Ported:
     """NVIDIA's keys -> a prior: shape from the tensors, filters checked, what is missing estimated."""
     kept: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -64,25 +120,32 @@ def _finish(state: Mapping[str, Tensor], notes: tuple[str, ...]) -> Ported:
             notes = notes if _CONSTANT in notes else (*notes, _CONSTANT)
         elif not key.endswith(("num_batches_tracked", "mapping.num_ws")):
             kept[key] = value.float()
-    config = _config(kept)
+    try:
+        config = _config(kept)
+    except KeyError as error:
+        raise _unfit(f"{error.args[0]} is missing") from None
+    if clamp is not None:
+        config = replace(config, conv_clamp=clamp)  # type: ignore[arg-type]  # it judges what a file says
     prior = StyleGAN2(config)
     mean = kept.pop("mapping.w_avg", None)
     given = {k: v for k, v in prior.state_dict().items() if k in ("mapping.w_avg", "fit_mean", "fit_std")}
-    try:
-        prior.load_state_dict({**given, **kept})
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:400]
-        raise WeightsError(
-            f"a StyleGAN2 whose tensors do not fit together: {reason}. The file is incomplete, or a variant of another shape."
-        ) from None
+    if reason := misfit(prior.state_dict(), {**given, **kept}):
+        raise _unfit(reason)
+    prior.load_state_dict({**given, **kept})
     prior.refit()
     if mean is None:
         notes = (*notes, "the mean latent is estimated from the mapping network; the file does not hold it")
     elif mean.shape[-1:] != prior.mean_latent.shape:
-        raise WeightsError(f"has a mean latent of {mean.shape[-1]} numbers for latents of {config.w_dim}.")
+        raise WeightsError(f"has a mean latent of {mean.shape[-1:].numel()} numbers for latents of {config.w_dim}.")
     else:  # encoders keep it once for every row
         prior.mean_latent.copy_(mean.reshape(-1, config.w_dim).mean(0))
     return Ported("stylegan2", asdict(config), prior.state_dict(), notes)
+
+
+def _unfit(reason: str) -> WeightsError:
+    return WeightsError(
+        f"a StyleGAN2 whose tensors do not fit together: {reason}. The file is incomplete, or a variant of another shape."
+    )
 
 
 def _config(state: Mapping[str, Tensor]) -> StyleGAN2Config:
@@ -98,6 +161,9 @@ def _config(state: Mapping[str, Tensor]) -> StyleGAN2Config:
         raise WeightsError(
             'a StyleGAN2 of another architecture than "skip" (configurations E and F); it cannot be used here.'
         )
+    for key, axes in {"mapping.fc0.weight": 2, "synthesis.b4.const": 3, "synthesis.b4.torgb.weight": 4}.items():
+        if state[key].ndim != axes:
+            raise _unfit(f"{key} is {shape_of(state[key])}")
     const = state["synthesis.b4.const"]
     if tuple(const.shape[1:]) != (4, 4):
         shape = "x".join(str(n * sides[-1] // 4) for n in const.shape[1:])
@@ -107,7 +173,7 @@ def _config(state: Mapping[str, Tensor]) -> StyleGAN2Config:
     channels = len(state["synthesis.b4.torgb.weight"])
     if channels != 3:
         raise WeightsError(f"makes pictures of {channels} channels; a prior needs 3 (RGB).")
-    widths = {side: len(state[f"synthesis.b{side}.torgb.affine.bias"]) for side in sides}
+    widths = {side: state[f"synthesis.b{side}.torgb.affine.bias"].numel() for side in sides}
     narrowed = [side * width for side, width in widths.items() if width < widths[4]]
     base = narrowed[0] if narrowed else sides[-1] * widths[4]
     w_dim, z_dim = state["mapping.fc0.weight"].shape
@@ -146,7 +212,7 @@ def _layer(prefix: str) -> str:
     return f"synthesis.b{side}.{name}"
 
 
-_LAYER = r"(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\."
+_LAYER = r"(conv1|to_rgb1|convs\.\d\d?|to_rgbs\.\d\d?)\."
 _RULES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"style\.(\d+)\.(weight|bias)", lambda m: f"mapping.fc{int(m[1]) - 1}.{m[2]}"),
     (r"latent_avg", lambda m: "mapping.w_avg"),
@@ -160,12 +226,29 @@ _RULES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def _port_rosinality(state: State) -> Ported:
-    own, notes = _generator(state, _ROSINALITY, "conv1.conv.modulation.weight")
+def _port_rosinality(state: State, settings: Settings) -> Ported:
+    _, own, notes = _generator(state, _ROSINALITY, "conv1.conv.modulation.weight")
     mean = next((v for k, v in state.items() if k.rpartition(".")[2] == "latent_avg"), None)
     own = own if mean is None else {"latent_avg": mean, **own}
     own = {k: v for k, v in own.items() if re.match(r"style\.|latent_avg$|input\.|conv1\.|to_rgb|convs\.|noises\.", k)}
-    return _finish({_ours(key): _without_ones(key, value) for key, value in own.items()}, notes)
+    ours = {_ours(key): _changed(key, value, partial(_without_ones, key)) for key, value in own.items()}
+    if settings.lr_mlp is None:
+        return _finish(ours, (*notes, _ASSUMED))
+    for key in [key for key in ours if key.startswith("mapping.fc")]:
+        ours[key] = ours[key].float() * (settings.lr_mlp / _RATE)
+        if not bool(ours[key].isfinite().all()):
+            raise WeightsError(f"--lr-mlp {settings.lr_mlp}: makes {key} larger than a number can be; check the rate.")
+    said = (
+        f"the mapping network was said to have the rate {settings.lr_mlp} (--lr-mlp); its weights are scaled to {_RATE}"
+    )
+    return _finish(ours, (*notes, said))
+
+
+def _changed(key: str, value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    try:
+        return change(value)
+    except (IndexError, RuntimeError) as error:
+        raise _unfit(f"{key} is {shape_of(value)} ({one_line(error)})") from None
 
 
 def _ours(key: str) -> str:
@@ -196,10 +279,10 @@ _TF_PARTS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def _port_tensorflow(state: State) -> Ported:
-    own, notes = _generator(state, _TENSORFLOW, "synthesis.4x4.Conv.mod_weight")
+def _port_tensorflow(state: State, settings: Settings) -> Ported:
+    root, own, notes = _generator(state, _TENSORFLOW, "synthesis.4x4.Conv.mod_weight")
     named = [_from_tensorflow(key, value) for key, value in own.items() if key != "lod" and not key.endswith(".lod")]
-    return _finish(dict(named), notes)
+    return _finish(dict(named), notes, _clamp_of(root, settings, set()))
 
 
 def _from_tensorflow(key: str, value: Tensor) -> tuple[str, Tensor]:
@@ -207,9 +290,9 @@ def _from_tensorflow(key: str, value: Tensor) -> tuple[str, Tensor]:
     if key == "dlatent_avg":
         return "mapping.w_avg", value
     if key == _TENSORFLOW:
-        return "synthesis.b4.const", value[0]
+        return "synthesis.b4.const", _changed(key, value, lambda t: t[0])
     if found := re.fullmatch(r"mapping\.Dense(\d+)\.(weight|bias)", key):
-        return f"mapping.fc{found[1]}.{found[2]}", value.t() if found[2] == "weight" else value
+        return f"mapping.fc{found[1]}.{found[2]}", _changed(key, value, torch.t) if found[2] == "weight" else value
     if found := re.fullmatch(r"synthesis\.noise(\d+)", key):
         return f"synthesis.noise{found[1]}.noise_const", value
     if key.startswith("mapping.Label"):
@@ -218,8 +301,9 @@ def _from_tensorflow(key: str, value: Tensor) -> tuple[str, Tensor]:
     if found is None or found[2] not in _TF_LAYERS or found[3] not in _TF_PARTS:
         raise WeightsError(f'a StyleGAN2 of another architecture than "skip": it holds {key}. It cannot be used here.')
     part, change = _TF_PARTS[found[3]]
-    value = value.flip(0, 1) if (found[2], part) == ("Conv0_up", "weight") else value
-    return f"synthesis.b{found[1]}.{_TF_LAYERS[found[2]]}.{part}", change(value)
+    value = _changed(key, value, change)
+    value = value.flip(2, 3) if (found[2], part) == ("Conv0_up", "weight") else value
+    return f"synthesis.b{found[1]}.{_TF_LAYERS[found[2]]}.{part}", value
 
 
 def _matcher(mark: str, beside: str, decoder: bool | None = None) -> Callable[[State], bool]:
@@ -234,7 +318,15 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("NVIDIA StyleGAN2 (PyTorch)", _matcher(_NVIDIA, "synthesis.b4.conv1.affine.weight"), _port_nvidia),
     Layout("NVIDIA StyleGAN2 (TensorFlow)", _matcher(_TENSORFLOW, "synthesis.4x4.Conv.mod_weight"), _port_tensorflow),
     Layout(
-        "decoder of pSp, e4e or ReStyle", _matcher(_ROSINALITY, "conv1.conv.modulation.weight", True), _port_rosinality
+        "decoder of pSp, e4e or ReStyle",
+        _matcher(_ROSINALITY, "conv1.conv.modulation.weight", True),
+        _port_rosinality,
+        silent_rate=True,
     ),
-    Layout("rosinality StyleGAN2", _matcher(_ROSINALITY, "conv1.conv.modulation.weight", False), _port_rosinality),
+    Layout(
+        "rosinality StyleGAN2",
+        _matcher(_ROSINALITY, "conv1.conv.modulation.weight", False),
+        _port_rosinality,
+        silent_rate=True,
+    ),
 )

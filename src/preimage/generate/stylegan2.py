@@ -6,6 +6,7 @@ foreign checkpoints of any size map on them name by name. Skip-RGB architecture,
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preimage.errors import WeightsError
 from preimage.generate.style_prior import StyleConfig, StylePrior
 from preimage.nets.layers import SQRT2, EqualLinear, ModulatedConv2d, fir_kernel, pixel_norm, upsample2
 
@@ -24,12 +26,23 @@ class StyleGAN2Config(StyleConfig):
 
     Attributes:
         channel_base: NVIDIA: 32768 for config F.
+        conv_clamp: what NVIDIA's mixed-precision networks clamp each convolution's output to after activation and gain, and
+            each toRGB's after its bias: [-conv_clamp, conv_clamp], 256 in the published ones; None: no clamp.
     """
 
     family: ClassVar[str] = "StyleGAN2"
 
     resolution: int = 64
     channel_base: int = 32768
+    conv_clamp: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        clamp: object = self.conv_clamp  # from a file, it may be anything
+        if clamp is None:
+            return
+        if isinstance(clamp, bool) or not isinstance(clamp, int | float) or not 0 < clamp <= sys.float_info.max:
+            raise WeightsError(f"{self.family} conv_clamp {clamp!r:.40}: must be a finite number above 0, or None.")
 
     @property
     def noise_sizes(self) -> tuple[int, ...]:
@@ -60,10 +73,11 @@ class Mapping(nn.Module):
 
 
 class StyledConv(ModulatedConv2d):
-    """Modulated convolution, noise, bias, leaky ReLU with gain sqrt(2)."""
+    """Modulated convolution, noise, bias, leaky ReLU with gain sqrt(2), clamp."""
 
-    def __init__(self, channels_in: int, channels_out: int, w_dim: int, up: bool = False):
+    def __init__(self, channels_in: int, channels_out: int, w_dim: int, up: bool = False, clamp: float | None = None):
         super().__init__(channels_in, channels_out, 3, w_dim, up=up)
+        self.clamp = clamp
         self.bias = nn.Parameter(torch.zeros(channels_out))
         self.noise_strength = nn.Parameter(torch.zeros([]))
 
@@ -74,31 +88,39 @@ class StyledConv(ModulatedConv2d):
         x = torch.addcmul((self.bias * SQRT2)[:, None, None].to(x.dtype), x, (scale * SQRT2).to(x.dtype))
         if noise is not None:
             x = x + (noise * (self.noise_strength * SQRT2)).to(x.dtype)
-        return F.leaky_relu(x, 0.2)
+        return _clamped(F.leaky_relu(x, 0.2), self.clamp)
 
 
 class ToRGB(ModulatedConv2d):
-    """Modulated 1x1 convolution to three channels, without demodulation."""
+    """Modulated 1x1 convolution to three channels, without demodulation; clamp."""
 
-    def __init__(self, channels_in: int, w_dim: int):
+    def __init__(self, channels_in: int, w_dim: int, clamp: float | None = None):
         super().__init__(channels_in, 3, 1, w_dim, demodulate=False)
+        self.clamp = clamp
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return super().forward(x, w).float() + self.bias[:, None, None]
+        return _clamped(super().forward(x, w).float() + self.bias[:, None, None], self.clamp)
+
+
+def _clamped(x: Tensor, most: float | None) -> Tensor:
+    if most is None:
+        return x
+    most = min(most, torch.finfo(x.dtype).max)
+    return x.clamp(-most, most)
 
 
 class SynthesisBlock(nn.Module):
     """The layers of one resolution; the first block starts from a learned constant."""
 
-    def __init__(self, side: int, channels_in: int, channels: int, w_dim: int):
+    def __init__(self, side: int, channels_in: int, channels: int, w_dim: int, clamp: float | None = None):
         super().__init__()
         if side == 4:
             self.const = nn.Parameter(torch.randn(channels, 4, 4))
         else:
-            self.conv0 = StyledConv(channels_in, channels, w_dim, up=True)
-        self.conv1 = StyledConv(channels, channels, w_dim)
-        self.torgb = ToRGB(channels, w_dim)
+            self.conv0 = StyledConv(channels_in, channels, w_dim, up=True, clamp=clamp)
+        self.conv1 = StyledConv(channels, channels, w_dim, clamp=clamp)
+        self.torgb = ToRGB(channels, w_dim, clamp)
 
 
 class Synthesis(nn.Module):
@@ -111,8 +133,9 @@ class Synthesis(nn.Module):
         self.config = config
         previous = 0
         for side in config.resolutions:
-            self.add_module(f"b{side}", SynthesisBlock(side, previous, config.channels(side), config.w_dim))
-            previous = config.channels(side)
+            width = config.channels(side)
+            self.add_module(f"b{side}", SynthesisBlock(side, previous, width, config.w_dim, config.conv_clamp))
+            previous = width
         self.register_buffer("fir4", fir_kernel(gain=4.0), persistent=False)
 
     def block(self, side: int) -> SynthesisBlock:
