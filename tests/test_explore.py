@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 
 import preimage
-from preimage import files
+from preimage import files, image
 from preimage.cli import main
 from preimage.degrade.consistency import verify
 from preimage.files import read_jsonl, read_provenance, read_yaml
 from preimage.image import read_image
 from preimage.invert import latent
-from preimage.results import ResultFolder
+from preimage.results import ResultFolder, is_whole
 from preimage.weight_files import save_prior
 
 QUICK = ["--method.steps", "6", "--device", "cpu"]
@@ -176,6 +176,62 @@ def test_bad_inputs_are_reported_and_the_others_go_on(prior, face, tmp_path, cap
     assert "square" in told
     assert (out / "face" / "seed0000.png").is_file()
     assert {line["input"] for line in read_jsonl(out / "summary.jsonl")} == {"face", "dot"}
+
+
+def test_a_picture_that_is_too_large_is_not_decoded(prior, tmp_path, monkeypatch, capsys):
+    for name, size in (("large.png", (8192, 8192)), ("wide.png", (4096, 4))):
+        Image.new("1", size).save(tmp_path / name)
+    monkeypatch.setattr(image, "_decode", lambda *_: pytest.fail("decoded"))
+    inputs = [str(tmp_path / name) for name in ("large.png", "wide.png")]
+    assert main(["upsample", *inputs, "-o", str(tmp_path / "out"), "--prior", prior, "--seeds", "0"]) == 1
+    told = capsys.readouterr().err
+    assert "large.png: the picture is 8192x8192, but the prior makes 16x16" in told
+    assert "wide.png: the picture is 4096x4" in told
+    for name in ("large.png", "wide.png"):
+        with Image.open(tmp_path / name) as opened:
+            for given in (tmp_path / name, opened):
+                with pytest.raises(preimage.PreimageError, match="the picture is"):
+                    preimage.upsample(given, "0", prior=prior)
+
+
+def test_a_corpus_of_damaged_pictures(prior, face, tmp_path, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    for kind in ("png", "jpg", "webp", "gif", "bmp", "tiff", "ppm"):
+        picture.save(source / f"whole.{kind}")
+        data = (source / f"whole.{kind}").read_bytes()
+        for i, at in enumerate(rng.integers(0, len(data), 12)):
+            (source / f"cut{i}.{kind}").write_bytes(data[:at])
+            flipped = bytearray(data)
+            flipped[at] ^= int(rng.integers(1, 256))
+            (source / f"flip{i}.{kind}").write_bytes(bytes(flipped))
+    count = len(list(source.iterdir()))
+    out = tmp_path / "out"
+    command = [
+        "upsample",
+        str(source),
+        str(face),
+        "-o",
+        str(out),
+        "--prior",
+        prior,
+        "--seeds",
+        "0",
+        "--method",
+        "bicubic",
+    ]
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    failed = [line for line in told.splitlines() if line.startswith("preimage: ")][:-1]
+    made = {line["input"] for line in read_jsonl(out / "summary.jsonl")}
+    assert len(failed) + len(made) == count + 1
+    assert all(str(source) in line for line in failed)
+    assert "face" in made
+    assert {f"whole-{kind}" for kind in ("png", "bmp", "gif")} <= made
+    assert all(is_whole(out / name / "seed0000.png", 16) for name in made)
+    assert not list(out.rglob(".*"))
 
 
 @pytest.mark.parametrize(

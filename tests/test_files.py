@@ -20,6 +20,7 @@ from preimage.errors import InputError, OutputError
 from preimage.files import (
     append_line,
     find_images,
+    plain_name,
     read_jsonl,
     read_provenance,
     save_png,
@@ -87,6 +88,50 @@ def test_find_images_reports_and_goes_on(photos, given_, message):
     assert len(problems) == 1
     with pytest.raises(InputError, match=message):
         raise problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("face", "face"),
+        ("face [1] é 顔", "face [1] é 顔"),
+        ("..", "_"),
+        (".", "_"),
+        ("...x", "_x"),
+        (".hidden", "_hidden"),
+        ("", "_"),
+        ("a/../b", "a_.._b"),
+        ("a\\b:c", "a_b_c"),
+        ("tab\there\x00", "tab_here_"),
+        ("end. .", "end_"),
+        ("run.yaml", "_run.yaml"),
+        ("SUMMARY.jsonl", "_SUMMARY.jsonl"),
+        ("nul", "_nul"),
+        ("Com1.x", "_Com1.x"),
+        ("surrogate\udc80", "surrogate_"),
+    ],
+)
+def test_plain_names(name, plain):
+    assert plain_name(name) == plain
+    assert plain_name(plain) == plain
+
+
+@given(st.text())
+def test_any_name_becomes_a_plain_one(name):
+    plain = plain_name(name)
+    assert plain_name(plain) == plain
+    assert len(plain.encode()) <= 150
+    assert Path("out", plain).parent == Path("out")
+    assert Path("out", plain).resolve().parent == Path("out").resolve()
+
+
+def test_stems_that_lead_elsewhere_get_a_safe_name():
+    paths = [Path("in", name) for name in ("...png", "..png", ".png", "run.yaml.png", "face.png", "_.png")]
+    stems = unique_stems(paths)
+    assert len({stem.casefold() for stem in stems.values()}) == len(paths)
+    assert stems[Path("in/face.png")] == "face"
+    assert stems[Path("in/run.yaml.png")] == "_run.yaml"
+    assert all(plain_name(stem) == stem for stem in stems.values())
 
 
 def test_unique_stems():

@@ -8,7 +8,7 @@ from torch import nn
 
 from preimage import sample as module
 from preimage.cli import main
-from preimage.errors import InputError, OutputError, WeightsError
+from preimage.errors import InputError, MethodError, OutputError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.image import read_image, to_uint8
 from preimage.sample import sample_prior
@@ -115,12 +115,13 @@ class Broken(Quiet):
 def test_what_cannot_work_says_so(tiny_prior, tmp_path):
     for wrong, message in (
         ({"truncation": float("nan")}, "truncation .* finite"),
-        ({"batch": 0}, "batch"),
         ({"seeds": "7-0"}, "runs backwards"),
         ({"prior": nn.Linear(1, 1)}, "a Linear is no prior"),
     ):
         with pytest.raises(InputError, match=message):
             sample_prior(tmp_path / "o", **{"seeds": "0", "prior": tiny_prior, "device": "cpu", **wrong})
+    with pytest.raises(MethodError, match=r"batch \(0\) must be"):
+        sample_prior(tmp_path / "o", "0", prior=tiny_prior, device="cpu", batch=0)
     with pytest.raises(WeightsError, match="NaN or infinity for seeds 0 to 1"):
         sample_prior(tmp_path / "o", "0-1", prior=Broken(tiny_prior), device="cpu")
     assert not (tmp_path / "o").exists()

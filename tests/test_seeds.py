@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -126,3 +128,10 @@ def test_empty_and_scalar_draws():
 def test_generator_refuses(seed):
     with pytest.raises(InputError, match=f"seed {seed}"):
         generator(seed)
+
+
+def test_requests_without_end_are_refused_at_once():
+    for endless in (range(4_000_000_000), itertools.count(), "0-3999999999"):
+        with pytest.raises(InputError, match="more than 100000 candidates") as caught:
+            parse_seeds(endless)
+        assert len(str(caught.value)) < 200

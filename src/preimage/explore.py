@@ -33,7 +33,7 @@ def upsample(
     operator: Operator | str | None = None,
     device: str = "auto",
     precision: str = "auto",
-    batch: int = 8,
+    batch: int | str = "auto",
     **controls: Any,
 ) -> Candidates:
     """Many sharp faces that could all lie behind one small picture.
@@ -48,7 +48,7 @@ def upsample(
         operator: the downscaling that made the picture: an object, a name, or the path of a learned degradation; None takes
             the method's own, which is bicubic for all but SR-NAM.
         device, precision: "auto" decides.
-        batch: candidates that run together.
+        batch: candidates that run together; "auto" takes what fits into memory.
         **controls: of the method, such as `steps=50` (`preimage.invert.search.SearchSettings`).
 
     Returns:
@@ -101,7 +101,7 @@ def upsample_folder(
     variants: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    batch: int = 8,
+    batch: int | str = "auto",
     latents: bool = False,
     overwrite: bool = False,
     controls: Mapping[str, Any] | None = None,

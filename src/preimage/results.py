@@ -110,7 +110,7 @@ class ResultFolder:
         self.close()
 
     def _refresh(self) -> None:
-        """Read summary.jsonl again if anybody has changed it."""
+        """Read summary.jsonl again if anybody has changed it, and rid it of damaged lines; only while `changing`."""
         summary = self.path / "summary.jsonl"
         mark = _mark(summary)
         if mark == self._read:
@@ -120,8 +120,10 @@ class ResultFolder:
         shaped = [line for line in lines if all(isinstance(line.get(k), str) for k in ("input", "file"))]
         if damaged or len(shaped) < len(lines):
             where = f" (line {', '.join(map(str, damaged[:5]))})" if damaged else ""
-            note = f"{summary}: {len(damaged) + len(lines) - len(shaped)} damaged line(s) passed over{where}; what they listed is made again"
-            self.notes += [note] if note not in self.notes else []
+            count = len(damaged) + len(lines) - len(shaped)
+            self.notes.append(f"{summary}: {count} damaged line(s) passed over{where}; what they listed is made again")
+            write_text_atomic(summary, "".join(f"{json.dumps(line)}\n" for line in shaped))
+            mark = _mark(summary)
         self.done = {(line["input"], line["file"]): line for line in shaped}
         self._read = mark
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from preimage.errors import InputError, OutputError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.generate.own import missing_members
 from preimage.image import to_uint8
+from preimage.memory import LARGE, fitting, halved, is_out_of_memory, parse_batch
 from preimage.nets.fingerprint import fingerprint
+from preimage.processes import remove_litter
 from preimage.results import seed_file
 from preimage.seeds import parse_seeds
 from preimage.sheet import contact_sheet
@@ -35,7 +37,7 @@ def sample_prior(
     prior: Any = None,
     truncation: float = 1.0,
     device: str = "auto",
-    batch: int = 8,
+    batch: int | str = "auto",
     sheet: bool = True,
 ) -> list[Path]:
     """Write what a prior imagines for some seeds.
@@ -48,7 +50,8 @@ def sample_prior(
         truncation: 1 draws from the whole prior; smaller moves every face towards the average one, which 0 is (the
             truncation trick in W; Karras et al., arXiv:1812.04948, appendix B).
         device: "auto" decides.
-        batch: pictures that are made together; it does not change them.
+        batch: pictures that are made together; it does not change them. "auto" takes what fits into memory; what does not fit
+            is halved.
         sheet: also draw the contact sheet, of the first `SHEET_LIMIT` seeds.
 
     Returns:
@@ -63,8 +66,7 @@ def sample_prior(
     single = output.suffix.lower() == ".png" and not output.is_dir()
     if not math.isfinite(truncation):
         raise InputError(f"truncation ({truncation}) must be a finite number; 1 is none, 0.7 is common.")
-    if batch < 1:
-        raise InputError(f"batch ({batch}) must be at least 1.")
+    size = parse_batch(batch)
     if single and not sheet and len(wanted) > 1:
         raise InputError(f"{output}: one file cannot hold {len(wanted)} pictures; name a folder, or ask for the sheet.")
     where = resolve_device(device)
@@ -84,12 +86,19 @@ def sample_prior(
         pictured = {seed: output if single else output / seed_file(seed) for seed in wanted}
     drawn = [output if single else output / SHEET] if sheet else []
     written = [*pictured.values(), *drawn]
+    remove_litter(output.parent if single else output)
     for path in written:
         _check_free(path, about)
     shown: list[Tensor] = []
-    for first in range(0, len(wanted), batch):
-        chosen = wanted[first : first + batch]
-        pictures = loaded.sample(chosen, truncation).cpu()
+    size = size or fitting(where, loaded.resolution, lambda: loaded.resolution**2 * 12 * LARGE)
+    todo = wanted
+    while todo:
+        chosen = todo[:size]
+        pictures = _sampled(loaded, chosen, truncation)
+        if pictures is None:
+            size = halved(chosen, loaded.name)
+            continue
+        todo = todo[size:]
         if not bool(pictures.isfinite().all()):
             raise WeightsError(
                 f"{loaded.name}: makes NaN or infinity for seeds {chosen[0]} to {chosen[-1]}; its weights are damaged."
@@ -103,6 +112,17 @@ def sample_prior(
         on_it = wanted[: len(shown)]
         save_png(path, _draw(shown, on_it), about | {"seeds": ",".join(map(str, on_it))})
     return written
+
+
+def _sampled(prior: Any, seeds: Sequence[int], truncation: float) -> Tensor | None:
+    """Pictures (n, 3, R, R) in [0, 1]; None where memory ran out."""
+    try:
+        pictures: Tensor = prior.sample(seeds, truncation).cpu()
+        return pictures
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _check_free(path: Path, about: dict[str, str]) -> None:

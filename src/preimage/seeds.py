@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import index
 from typing import SupportsIndex
 
@@ -40,11 +41,12 @@ def parse_seeds(spec: str | int | Iterable[int], *, limit: int = MAX_COUNT) -> t
     if isinstance(spec, str):
         ranges = [_parse_part(part, spec) for part in spec.split(",")]
     else:
-        ranges = [_single(value) for value in ([spec] if isinstance(spec, int) else spec)]
+        values = [spec] if isinstance(spec, int) else spec
+        ranges = [_single(value) for value in islice(values, limit + 1)]  # no further: the values may never end
     if not ranges:
         raise InputError(f"no seeds given; {_EXAMPLE}")
     if sum(len(part) for part in ranges) > limit:
-        raise InputError(f"seeds {spec!r} name more than {limit} candidates; ask for fewer at a time")
+        raise InputError(f"seeds {spec!r:.60} name more than {limit} candidates; ask for fewer at a time")
     return tuple(dict.fromkeys(seed for part in ranges for seed in part))
 
 

@@ -17,6 +17,7 @@ from preimage.degrade.linear import make_operator
 from preimage.errors import OperatorError, OutputError, PreimageError
 from preimage.files import find_images, save_png, unique_stems
 from preimage.image import read_image, to_uint8
+from preimage.processes import remove_litter
 from preimage.weights import load_degradation
 
 
@@ -71,6 +72,7 @@ def degrade_folder(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{output}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
+    remove_litter(folder)
     written = 0
     for path, turn in product(paths, range(max(variants, 1))):
         suffix = f"_seed{seed + turn:04d}" if variants else ""

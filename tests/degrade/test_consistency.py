@@ -101,10 +101,10 @@ def test_the_saved_file_is_what_counts(tmp_path: Path) -> None:
     assert error > 0.1
     with pytest.raises(OperatorError, match="cannot shrink"):
         verify(lr_path, path)
-    with pytest.raises(InputError, match="absent.png: no such file"):
+    with pytest.raises(InputError, match=r"absent\.png: no such file"):
         verify(tmp_path / "absent.png", lr_path)
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="text.png: is text, not a picture"):
+    with pytest.raises(InputError, match=r"text\.png: is text, not a picture"):
         verify(path, tmp_path / "text.png")
 
 

@@ -50,7 +50,7 @@ def bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     measure_options(p)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
-    p.add_argument("--batch", type=int, default=8, help="candidates that run together")
+    p.add_argument("--batch", default="auto", help="candidates that run together; auto: as many as fit into memory")
     p.add_argument(
         "--flops", type=bool, default=True, help="count the operations of one candidate, by one more run of it"
     )

@@ -34,7 +34,7 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--variants", type=int, default=0, help="of each candidate, so many with resampled fine noise")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
-    p.add_argument("--batch", type=int, default=8, help="candidates that run together")
+    p.add_argument("--batch", default="auto", help="candidates that run together; auto: as many as fit into memory")
     p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     presets = _presets(value_of(argv, "--method", "pulse"))
@@ -149,7 +149,7 @@ def sample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     )
     p.add_argument("--truncation", type=float, default=1.0, help="below 1: nearer to the average face, which 0 is")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    p.add_argument("--batch", type=int, default=8, help="pictures that are made together")
+    p.add_argument("--batch", default="auto", help="pictures that are made together; auto: as many as fit into memory")
     p.add_argument("--sheet", action=ActionYesNo(no_prefix="no-"), default=True, help="draw a contact sheet")
 
 

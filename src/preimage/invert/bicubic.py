@@ -18,6 +18,7 @@ from preimage.errors import MethodError
 from preimage.image import check_lr
 from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, operator_for
+from preimage.memory import AUTO, parse_batch
 from preimage.weights import load_prior
 
 
@@ -27,12 +28,17 @@ class Bicubic:
     Args:
         resolution: side of the pictures; None takes the prior's, so that methods compare at one size.
         prior: as for `Pulse`; only its size matters.
+        batch: checked as for `Pulse`; there is one picture only.
+
+    Raises:
+        MethodError: a batch that is none.
     """
 
     name = "bicubic"
     capabilities = Capabilities(summary="cubic interpolation made exact; one blurry answer, for comparison", many=False)
 
-    def __init__(self, resolution: int | None = None, prior: Any = None, **_: Any) -> None:
+    def __init__(self, resolution: int | None = None, prior: Any = None, batch: int | str = AUTO, **_: Any) -> None:
+        parse_batch(batch)
         if resolution is None:
             loaded: Any = load_prior(prior) if prior is None or isinstance(prior, str | Path) else prior
             resolution = int(loaded.resolution)

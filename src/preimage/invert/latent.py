@@ -22,6 +22,7 @@ from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, degradation_for
 from preimage.invert.search import Found, search
 from preimage.invert.settings import SearchSettings
+from preimage.memory import AUTO, fitting, graph_bytes, halved, is_out_of_memory, parse_batch
 from preimage.nets.fingerprint import fingerprint
 from preimage.nets.layers import channels_last
 from preimage.weights import load_prior
@@ -34,7 +35,7 @@ class LatentSearch:
         prior: a loaded prior, an embedded name, a path or hub id, or None for the default.
         preset: one of `presets`.
         device, precision: as in `preimage.device`.
-        batch: how many candidates run together.
+        batch: how many candidates run together; "auto" takes what fits into memory. A batch that does not fit is halved.
 
     Attributes:
         presets: named settings.
@@ -53,12 +54,11 @@ class LatentSearch:
         preset: str = "default",
         device: str = "auto",
         precision: str = "auto",
-        batch: int = 8,
+        batch: int | str = AUTO,
     ) -> None:
         if preset not in self.presets:
             raise MethodError(f"preset {preset!r} is unknown; there are {', '.join(self.presets)}.")
-        if batch < 1:
-            raise MethodError(f"batch ({batch}) must be at least 1.")
+        self.batch = parse_batch(batch)
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         loaded: Any = load_prior(prior) if prior is None or isinstance(prior, str | Path) else prior
@@ -71,7 +71,7 @@ class LatentSearch:
             channels_last(loaded)  # else every convolution sorts its kernels anew
         self.prior: Prior = loaded
         self.settings = self.presets[preset]
-        self.batch = batch
+        self._graph = 0
 
     @property
     def resolution(self) -> int:
@@ -111,12 +111,36 @@ class LatentSearch:
     def _sample(
         self, lr: Tensor, seeds: tuple[int, ...], operator: Operator, settings: SearchSettings, on_step: OnStep | None
     ) -> Iterator[Candidates]:
-        for first in range(0, len(seeds), self.batch):
-            began = time.monotonic()
-            chosen = seeds[first : first + self.batch]
-            with autocast(self.device, self.dtype), torch.enable_grad():
-                found = search(self.prior, operator, lr, chosen, settings, on_step)
+        size = self.batch or fitting(self.device, self.resolution, self._graph_of_one)
+        while seeds:
+            began, chosen = time.monotonic(), seeds[:size]
+            found = self._search(lr, chosen, operator, settings, on_step)
+            if found is None:  # too many for the memory there is, also for what follows
+                self.batch = size = halved(chosen, self.prior.name)
+                continue
+            seeds = seeds[len(chosen) :]
             yield self._finish(found, lr, chosen, operator, began)
+
+    def _search(
+        self, lr: Tensor, seeds: tuple[int, ...], operator: Operator, settings: SearchSettings, on_step: OnStep | None
+    ) -> Found | None:
+        """What a search found; None where memory ran out."""
+        try:
+            with autocast(self.device, self.dtype), torch.enable_grad():
+                return search(self.prior, operator, lr, seeds, settings, on_step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _graph_of_one(self) -> int:
+        """Bytes that the graph of one candidate takes; measured once, by one forward pass."""
+        if not self._graph:
+            latents = torch.zeros(1, *self.prior.latent_shape, device=self.device, requires_grad=True)
+            noise = [torch.zeros(1, 1, s, s, device=self.device, requires_grad=True) for s in self.prior.noise_sizes]
+            with autocast(self.device, self.dtype):
+                self._graph = graph_bytes(self.prior, lambda: self.prior.synthesize(latents, noise))
+        return self._graph
 
     def _finish(self, found: Found, lr: Tensor, seeds: tuple[int, ...], operator: Operator, began: float) -> Candidates:
         """Exact files where the downscaling is linear; where it is learned, the plain picture and the L1 it reaches."""

@@ -56,7 +56,7 @@ def bench(
     download: bool = False,
     device: str = "auto",
     precision: str = "auto",
-    batch: int = 8,
+    batch: int | str = "auto",
     flops: bool = True,
     command: str = "",
 ) -> Report:
