@@ -53,7 +53,7 @@ def main() -> None:
         "sha256": sha256(target),
         "licence": about["licence"],
         "description": options.description,
-        "recipe": f"recipes/{about['name']}.yaml",
+        "recipe": about["name"],
         "images_seen": about["trained"]["images_seen"],
         "data": about["trained"]["data"],
         "metrics": metrics,

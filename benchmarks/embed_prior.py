@@ -2,8 +2,8 @@
 
     python benchmarks/embed_prior.py runs/prior-faces64/prior.safetensors --description "…" --metrics quality.json
 
-`--metrics` is what `benchmarks/prior_quality.py --out` wrote for the same file. The recipe is the one in recipes/ that gives its
-prior the name that the file states.
+`--metrics` is what `benchmarks/prior_quality.py --out` wrote for the same file. The recipe is the shipped one that gives
+its prior the name that the file states.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
+from preimage.train.recipes import list_recipes, recipe_text
 from preimage.weight_files import read_metadata, read_module, sha256
 from preimage.weights import FOLDER
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 LIMIT = 25 * 2**20  # bytes a single embedded file may have
 
 
@@ -33,11 +33,13 @@ def measured(path: Path, name: str) -> dict[str, Any]:
 
 
 def recipe_of(name: str) -> str:
-    """The recipe that trains a prior of this name, relative to the repository."""
-    for path in sorted(RECIPES.glob("*.yaml")):
-        if yaml.safe_load(path.read_text()).get("name") == name:
-            return f"{RECIPES.name}/{path.name}"
-    raise SystemExit(f"{RECIPES}: no recipe there has `name: {name}`; add the one that trained this prior.")
+    """The shipped recipe that trains a prior of this name."""
+    for recipe in list_recipes():
+        if yaml.safe_load(recipe_text(recipe)).get("name") == name:
+            return recipe
+    raise SystemExit(
+        f"no shipped recipe has `name: {name}`; add the one that trained this prior to src/preimage/recipes."
+    )
 
 
 def main() -> None:

@@ -33,8 +33,6 @@ from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata
 from preimage.weights import load_degradation
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory) -> Path:
@@ -71,17 +69,17 @@ def whole(tmp_path_factory, faces, features) -> Recipe:
         crops=2,
         generator=DegradationGANConfig(32, 8, 5, down=(4, 4, 8), up=(4,)),
         discriminator=Discriminator((4, 6, 8), spectral=True),
-        iterations=6,
+        images=24,
         batch=4,
         critic_steps=2,
-        warmup=1,
+        warmup=4,
         loss="hinge",
         diversity=1.0,
         augment=("translation",),
         feature_weights=str(features),
         ema=0.5,
-        snapshot=4,
-        log=2,
+        snapshot=16,
+        log=8,
         name="tiny",
     )
     assert train(recipe) == Path(recipe.out) / "degradation.safetensors"
@@ -138,15 +136,13 @@ def test_a_finished_run_goes_on(whole, recipe):
     shutil.copytree(whole.out, recipe.out)
     train(recipe)  # nothing left to do
     assert lines(recipe) == lines(whole)
-    assert read_metadata(train(replace(recipe, iterations=8)))["trained"]["images_seen"] == 32
+    assert read_metadata(train(replace(recipe, images=32)))["trained"]["images_seen"] == 32
 
 
 def test_rates_of_nothing_move_nothing(recipe):
-    first = load_file(train(replace(recipe, iterations=4)))
-    kept = load_file(
-        train(replace(recipe, iterations=6, lr_steps=((16, 0.0, 0.0),), ema=0.0, out=recipe.out + "-still"))
-    )
-    average = load_file(train(replace(recipe, iterations=4, ema=0.0, out=recipe.out + "-four")))
+    first = load_file(train(replace(recipe, images=16)))
+    kept = load_file(train(replace(recipe, images=24, lr_steps=((16, 0.0, 0.0),), ema=0.0, out=recipe.out + "-still")))
+    average = load_file(train(replace(recipe, images=16, ema=0.0, out=recipe.out + "-four")))
     weights = [k for k in first if "running" not in k and "batches" not in k]
     assert all(torch.equal(kept[k], average[k]) for k in weights)
     with pytest.raises(RecipeError, match="other settings of lr_g"):
@@ -154,7 +150,7 @@ def test_rates_of_nothing_move_nothing(recipe):
 
 
 def test_without_pixel_terms_or_diversity(recipe):
-    train(replace(recipe, delta=0.0, feature_weights="", diversity=0.0, critic_steps=1, warmup=0, iterations=2))
+    train(replace(recipe, delta=0.0, feature_weights="", diversity=0.0, critic_steps=1, warmup=0, images=8))
     (line,) = lines(recipe)
     assert line["vgg"] == 0
     assert "apart" not in line
@@ -179,23 +175,23 @@ def test_faces_held_back_are_scored_and_never_learned_from(recipe, faces):
 
 
 def test_the_generators_loss_is_equation_1(recipe):
-    train(replace(recipe, alpha=2.0, beta=0.3, gamma=0.7, delta=0.2, diversity=0.0, warmup=0, iterations=2))
+    train(replace(recipe, alpha=2.0, beta=0.3, gamma=0.7, delta=0.2, diversity=0.0, warmup=0, images=8))
     (line,) = lines(recipe)
     assert line["loss_g"] == pytest.approx(2 * (0.7 * line["l1"] + 0.2 * line["vgg"]) + 0.3 * line["gan"], abs=1e-3)
 
 
 def test_the_content_comes_first(recipe):
-    recipe = replace(recipe, warmup=2, iterations=4)
+    recipe = replace(recipe, warmup=8, images=16)
     train(recipe)
     first, second = lines(recipe)
     assert not {"gan", "loss_d"} & first.keys()
     assert first["loss_g"] == pytest.approx(first["l1"] + 0.1 * first["vgg"], abs=1e-3)
     assert {"gan", "loss_d"} <= second.keys()
-    assert [steps_before(recipe, n) for n in (0, 1, 2, 4)] == [(0, 0), (1, 0), (2, 0), (6, 4)]
+    assert [steps_before(recipe, n) for n in (0, 4, 8, 16)] == [(0, 0), (1, 0), (2, 0), (6, 4)]
 
 
 def test_the_diversity_term_drives_the_noises_apart(recipe):
-    free = replace(recipe, delta=0.0, beta=0.0, critic_steps=1, spread=1.0, iterations=30, snapshot=30, lr_g=3e-3)
+    free = replace(recipe, delta=0.0, beta=0.0, critic_steps=1, spread=1.0, images=120, snapshot=120, lr_g=3e-3)
     apart = {}
     for weight in (1e-6, 30.0):
         run = replace(free, out=f"{recipe.out}-{weight}", diversity=weight)
@@ -215,7 +211,16 @@ def test_refusals(recipe):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"iterations": 0}, r"iterations \(0\)"),
+        ({"images": 0}, r"images \(0\)"),
+        ({"images": -5}, r"images \(-5\) must be at least 1"),
+        ({"snapshot": 0}, r"snapshot \(0\)"),
+        ({"native": (0, 16)}, r"native \(\[0, 16\]\)"),
+        ({"lr_d": -1e-3}, r"lr_d \(-0\.001\)"),
+        ({"lr_steps": ((8, 1e-3, -1.0),)}, "lr_steps"),
+        ({"betas": (0.9, 1.0)}, r"betas \(\[0\.9, 1\.0\]\) must be in \[0, 1\)"),
+        ({"gamma": float("nan")}, r"gamma \(nan\)"),
+        ({"seed": 2**40}, "seed"),
+        ({"discriminator": Discriminator((4, 0))}, r"discriminator\.widths \(\[4, 0\]\)"),
         ({"warmup": -1}, r"warmup \(-1\)"),
         ({"delta": -1.0}, r"delta \(-1\.0\)"),
         ({"zoom": 1.5}, r"zoom \(1\.5\)"),
@@ -225,7 +230,7 @@ def test_refusals(recipe):
         ({"feature_weights": ""}, "feature_weights: give the file"),
         ({"native": (48, 16)}, r"native \(\[48, 16\]\)"),
         ({"ema": 1.0}, r"ema \(1\.0\)"),
-        ({"augment": ("rust",)}, "augment: rust"),
+        ({"augment": ("rust",)}, "augment: 'rust' is not one of"),
         ({"batch": 5}, r"batch \(5\) must be even"),
         ({"discriminator": Discriminator((4,))}, "two blocks"),
     ],
@@ -276,8 +281,8 @@ def test_recalibration_gives_the_statistics_of_the_pictures():
 
 
 def test_srnams_recipe_is_as_published():
-    _, recipe = load_recipe(RECIPES / "degradation-gan-srnam.yaml")
-    assert (recipe.iterations, recipe.batch, recipe.critic_steps, recipe.loss) == (500_000, 64, 5, "wgan-gp")
+    _, recipe = load_recipe("degradation-gan-srnam")
+    assert (recipe.images, recipe.batch, recipe.critic_steps, recipe.loss) == (500_000 * 64, 64, 5, "wgan-gp")
     assert (recipe.penalty, recipe.lr_g, recipe.lr_d, tuple(recipe.betas)) == (10, 1e-3, 1e-3, (0.9, 0.999))
     assert (recipe.diversity, tuple(recipe.augment), recipe.discriminator.spectral) == (0, (), False)
     assert recipe.generator == DegradationGANConfig()
@@ -293,9 +298,11 @@ def test_srnams_recipe_is_as_published():
 @pytest.mark.parametrize("name", ["degradation-gan-srnam", "degradation-gan-64to16"])
 @pytest.mark.parametrize("loss", ["hinge", "wgan-gp"])
 def test_shipped_recipes_take_a_step(name, loss, tmp_path, faces, features):
-    _, recipe = load_recipe(RECIPES / f"{name}.yaml")
-    paths = {"data": [str(faces / "sharp")], "real": [str(faces / "small")], "feature_weights": str(features)}
-    small = replace(recipe, out=str(tmp_path / "run"), loss=loss, batch=2, critic_steps=1, iterations=1, **paths)
+    _, recipe = load_recipe(name)
+    small_ones = [str(faces / "small")]
+    held = small_ones if recipe.held else []
+    paths = {"data": [str(faces / "sharp")], "real": small_ones, "held": held, "feature_weights": str(features)}
+    small = replace(recipe, out=str(tmp_path / "run"), loss=loss, batch=2, critic_steps=1, images=2, **paths)
     model = load_degradation(train(small))
     assert (model.hr_size, model.lr_size, model.noise_dim) == (64, 16, 100)
     (line,) = lines(small)

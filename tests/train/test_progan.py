@@ -19,8 +19,6 @@ from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata
 from preimage.weights import load_prior
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, faces) -> Recipe:
@@ -198,6 +196,14 @@ def test_refusals(recipe, faces, tmp_path):
         ({"fade": 1.5}, r"fade \(1\.5\)"),
         ({"ema": 1.0}, r"ema \(1\.0\)"),
         ({"extra": -1}, r"extra \(-1\)"),
+        ({"warmup": -1}, r"warmup \(-1\) must be 0 or a positive number"),
+        ({"snapshot": 0, "log": -5}, r"snapshot \(0\) must be at least 1; log \(-5\)"),
+        ({"epochs": (1, float("inf"), 1)}, r"epochs \(\[1, inf, 1\]\)"),
+        ({"lr_g": -1e-3}, r"lr_g \(-0\.001\)"),
+        ({"betas": (-0.1, 0.9)}, r"betas \(\[-0\.1, 0\.9\]\) must be in \[0, 1\)"),
+        ({"penalty": float("nan")}, r"penalty \(nan\)"),
+        ({"seed": -1}, r"seed \(-1\)"),
+        ({"precision": "fp8"}, "precision: 'fp8'"),
         ({"generator": ProGANConfig(16, 64, 8, 8, alpha=0.5)}, r"generator\.alpha"),
     ],
 )
@@ -210,7 +216,7 @@ def test_settings_that_cannot_be(recipe, change, message):
 
 
 def test_srnams_recipe_is_as_published():
-    _, recipe = load_recipe(RECIPES / "progan-faces64-srnam.yaml")
+    _, recipe = load_recipe("progan-faces64-srnam")
     assert (recipe.generator.z_dim, recipe.generator.depth, recipe.generator.resolution) == (512, 5, 64)
     assert tuple(recipe.epochs) == (10, 20, 20, 20, 50)
     assert tuple(recipe.batches) == (64, 64, 64, 32, 16)
@@ -229,7 +235,7 @@ def test_srnams_recipe_is_as_published():
 
 
 def test_srnams_recipe_takes_a_step(tmp_path, faces):
-    _, recipe = load_recipe(RECIPES / "progan-faces64-srnam.yaml")
+    _, recipe = load_recipe("progan-faces64-srnam")
     small = replace(recipe, out=str(tmp_path / "run"), data=[str(faces)], images=(4, 4, 4, 4, 4), batches=(4,) * 5)
     prior = load_prior(train(small, stop_after=0.0))  # the published layers of 4x4; a step at 64x64 takes half a minute
     assert prior.resolution == 4
@@ -239,7 +245,7 @@ def test_srnams_recipe_takes_a_step(tmp_path, faces):
 
 
 def test_the_small_recipe_takes_a_step_at_every_size(tmp_path, faces):
-    _, recipe = load_recipe(RECIPES / "prior-progan64.yaml")
+    _, recipe = load_recipe("prior-progan64")
     small = replace(recipe, out=str(tmp_path / "run"), data=[str(faces)], images=(2,) * 5, batches=(2,) * 5)
     prior = load_prior(train(small))
     assert prior.resolution == 64

@@ -21,8 +21,6 @@ from preimage.train.stylegan2 import DiscriminatorSettings, Imagine, Recipe, bui
 from preimage.weight_files import read_metadata
 from preimage.weights import load_prior
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-
 
 @pytest.fixture(scope="module")
 def squeezenet(tmp_path_factory) -> Path:
@@ -176,6 +174,42 @@ def test_settings_that_cannot_be(recipe, squeezenet):
         build_discriminator(replace(recipe, discriminator=replace(projected, features="resnet")))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": -5}, r"images \(-5\) must be at least 1"),
+        ({"batch": 0}, r"batch \(0\)"),
+        ({"snapshot": 0}, r"snapshot \(0\)"),
+        ({"log": -4}, r"log \(-4\)"),
+        ({"path_length_every": 0}, r"path_length_every \(0\)"),
+        ({"path_length_shrink": 0}, r"path_length_shrink \(0\)"),
+        ({"ada_images": 0, "ada_every": 0}, r"ada_images \(0\) must be at least 1; ada_every \(0\)"),
+        ({"ema_half_life": 0.0}, r"ema_half_life \(0\.0\) must be a positive number"),
+        ({"lr_d": -2e-3}, r"lr_d \(-0\.002\) must be 0 or a positive number"),
+        ({"lr_g": float("nan")}, r"lr_g \(nan\)"),
+        ({"lr_steps": ((-8, 1e-3, 1e-3),)}, "lr_steps"),
+        ({"betas": (0.0, 1.0)}, r"betas \(\[0\.0, 1\.0\]\) must be in \[0, 1\)"),
+        ({"style_mixing": 1.5}, r"style_mixing \(1\.5\)"),
+        ({"augment_probability": -0.1}, r"augment_probability \(-0\.1\)"),
+        ({"seed": -1}, r"seed \(-1\)"),
+        ({"discriminator": DiscriminatorSettings(r1_every=0)}, r"discriminator\.r1_every \(0\)"),
+        ({"discriminator": DiscriminatorSettings(feature_size=-1)}, r"discriminator\.feature_size \(-1\)"),
+        ({"discriminator": DiscriminatorSettings(width=0)}, r"discriminator\.width \(0\)"),
+        (
+            {"discriminator": DiscriminatorSettings(channel_base=8)},
+            r"discriminator\.channel_base \(8\) must be at least",
+        ),
+    ],
+)
+def test_settings_out_of_bounds(tmp_path, change, message):
+    good = Recipe(
+        out=str(tmp_path), data=["faces"], generator=StyleGAN2Config(16, 128, 8, 8, 8, 2), batch=4, snapshot=8, log=4
+    )
+    with pytest.raises(RecipeError, match=message) as caught:
+        replace(good, **change)
+    assert "\n" not in str(caught.value)
+
+
 def test_lazy_regularisation_corrects_the_rate(recipe):
     _, _, opt_g, opt_d = build_run(replace(recipe, lr_g=1.0, lr_d=3.0, betas=(0.5, 0.9)))
     assert opt_g.defaults["betas"] == (0.5, 0.9)
@@ -214,7 +248,7 @@ def test_style_mixing(mixing):
 
 @pytest.mark.parametrize(("name", "millions"), [("prior-faces64", 2.53), ("prior-faces128", 4.56)])
 def test_shipped_recipe_takes_a_step(name, millions, tmp_path, faces, squeezenet):
-    _, recipe = load_recipe(RECIPES / f"{name}.yaml")
+    _, recipe = load_recipe(name)
     count = sum(p.numel() for p in StyleGAN2(recipe.generator).parameters())
     assert count == pytest.approx(millions * 1e6, rel=0.01)
     small = replace(
@@ -241,7 +275,7 @@ def test_shipped_recipe_takes_a_step(name, millions, tmp_path, faces, squeezenet
 )
 def test_recipes_for_a_lab_have_the_published_sizes_and_take_a_step(name, generator, discriminator, tmp_path, faces):
     """At 32 px, with all that happens in a step: at the published size one takes minutes on a CPU."""
-    _, recipe = load_recipe(RECIPES / f"{name}.yaml")
+    _, recipe = load_recipe(name)
     with torch.device("meta"):
         g, d, *_ = build_run(recipe)
     assert sum(p.numel() for p in g.parameters()) == generator

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from preimage.degrade.degradation_gan import DegradationGAN
@@ -96,6 +94,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     Returns:
         The exported network, `<out>/degradation.safetensors` (half precision).
     """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
     accelerator = Accelerator()
     processes, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     size, twice = recipe.batch // processes, 2 if recipe.diversity else 1
@@ -124,7 +125,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     accelerator.register_for_checkpointing(average)
     run = Run(Path(recipe.out), accelerator)
     changeable = (
-        "iterations",
+        "images",
         "lr_steps",
         "snapshot",
         "log",
@@ -136,15 +137,15 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         "feature_weights",
     )
     run.begin(asdict(recipe), resume, may_change=changeable)
-    seen = steps_before(recipe, run.progress.images // recipe.batch)
+    seen = steps_before(recipe, run.progress.images)
     sharp = batches(pictures, size // twice, recipe.seed, seen[0] * recipe.batch // twice, rank, processes)
     small = batches(reals, size, recipe.seed + 1, seen[1] * recipe.batch, rank, processes)
     autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
     wasserstein = recipe.loss == "wgan-gp"
-    total, path = recipe.iterations * recipe.batch, run.folder / "degradation.safetensors"
+    path = run.folder / "degradation.safetensors"
 
-    while run.progress.images < total:
-        warm = run.progress.images < recipe.warmup * recipe.batch
+    while run.progress.images < recipe.images:
+        warm = run.progress.images < recipe.warmup
         set_rates((opt_g, opt_d), stepped(recipe.lr_g, recipe.lr_d, recipe.lr_steps, run.progress.images))
         for step in range(1 if warm else recipe.critic_steps):
             hr = next(sharp).to(device, non_blocking=True).repeat(twice, 1, 1, 1)
@@ -197,15 +198,16 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         opt_g.step()
         d.requires_grad_(True)
 
+        before = run.progress.images
         run.progress.images += recipe.batch
         update_average(average, g, recipe.ema)
         run.add(loss_g=value_g.detach(), l1=l1.detach(), vgg=vgg.detach())
-        done, ended = run.progress.images // recipe.batch, run.progress.images >= total
-        due = ended or done % recipe.log == 0
+        ended = run.progress.images >= recipe.images
+        due = ended or every(recipe.log, before, run.progress.images)
         if due and held is not None and not warm:
             run.add(score_held=mean_score(d, held), score_seen=mean_score(d, reals[:: recipe.crops]))
         stop = due and run.report(stop_after)
-        if stop or ended or every(recipe.snapshot, done - 1, done):
+        if stop or ended or every(recipe.snapshot, before, run.progress.images):
             recalibrate(average, pictures, recipe.seed)
             run.snapshot(grid(average, pictures, reals[:: recipe.crops], recipe.seed), SHOWN, cell=96)
             path = export(average, recipe, run)
@@ -223,10 +225,11 @@ def mean_score(d: ResidualDiscriminator, faces: Pictures) -> Tensor:
         return d([features])[0].mean()
 
 
-def steps_before(recipe: Recipe, iterations: int) -> tuple[int, int]:
-    """How many batches of sharp and of small faces were shown before so many steps of the generator."""
-    warm = min(iterations, recipe.warmup)
-    critic = (iterations - warm) * recipe.critic_steps
+def steps_before(recipe: Recipe, images: int) -> tuple[int, int]:
+    """How many batches of sharp and of small faces were shown before the generator had seen so many pictures."""
+    steps = math.ceil(images / recipe.batch)
+    warm = min(steps, math.ceil(recipe.warmup / recipe.batch))
+    critic = (steps - warm) * recipe.critic_steps
     return warm + critic, critic
 
 

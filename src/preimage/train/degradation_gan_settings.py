@@ -8,6 +8,13 @@ from preimage.degrade.degradation_gan import DegradationGANConfig
 from preimage.errors import RecipeError
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.train.augment import AUGMENTATIONS
+from preimage.train.checks import check, check_choice
+
+REPLACED = {
+    "iterations": "durations count pictures: write `images`, iterations times batch, and multiply warmup, snapshot and log "
+    "by batch too"
+}
+"""Keys that recipes had once, and what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class Discriminator:
 class Recipe:
     """Settings of one run; the defaults are SR-NAM's (section 4.1), where the paper gives them.
 
+    Every duration counts pictures of the generator's batches, not those that the discriminator's extra steps see.
+
     Attributes:
         out: run folder.
         data: folders or zip archives of sharp faces.
@@ -38,10 +47,10 @@ class Recipe:
         crops: versions of each small face; the first is whole, the others are squares of at least `zoom` of its side.
         zoom: see `crops`.
         generator, discriminator: shapes.
-        iterations: steps of the generator; a run that continues may have more of them.
+        images: how many pictures to show the generator in all; a run that continues may have more of them.
         batch: pictures per step, over all processes.
         critic_steps: steps of the discriminator before each of the generator, each with new pictures.
-        warmup: steps at the start with the pixel terms alone: the content first. Not in the paper, whose value is 0.
+        warmup: pictures at the start with the pixel terms alone: the content first. Not in the paper, whose value is 0.
         loss: "hinge" (equation 2) or "wgan-gp" (the text below it).
         penalty: weight of the gradient penalty (lambda of WGAN-GP).
         alpha, beta: weights of the pixel and of the adversarial term (equation 1).
@@ -57,7 +66,7 @@ class Recipe:
         lr_steps: from so many pictures on, other rates: [[images, lr_g, lr_d], ...].
         ema: what the generator's moving average keeps of itself at each step.
         precision: fp32 or bf16 feature maps.
-        snapshot, log: iterations between two grids and saved states; between two lines of stats.jsonl.
+        snapshot, log: pictures between two grids and saved states; between two lines of stats.jsonl.
         seed: of everything random.
         name: of the exported network.
     """
@@ -71,7 +80,7 @@ class Recipe:
     zoom: float = 0.92
     generator: DegradationGANConfig = field(default_factory=DegradationGANConfig)
     discriminator: Discriminator = field(default_factory=Discriminator)
-    iterations: int = 500_000
+    images: int = 32_000_000
     batch: int = 64
     critic_steps: int = 5
     warmup: int = 0
@@ -92,34 +101,31 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     ema: float = 0.999
     precision: str = "fp32"
-    snapshot: int = 5000
-    log: int = 100
+    snapshot: int = 320_000
+    log: int = 6_400
     seed: int = 0
     name: str = "degradation-gan"
 
     def __post_init__(self) -> None:
-        wrong = [k for k in ("iterations", "batch", "critic_steps", "crops", "log") if getattr(self, k) < 1]
-        wrong += [
-            k for k in ("penalty", "alpha", "beta", "gamma", "delta", "diversity", "warmup") if getattr(self, k) < 0
-        ]
-        wrong += [k for k in ("zoom", "spread") if not 0 < getattr(self, k) <= 1]
-        if wrong:
-            values = ", ".join(f"{k} ({getattr(self, k)})" for k in wrong)
-            raise RecipeError(f"{values}: counts must be at least 1, weights not negative, shares in (0, 1].")
-        for key, known in (("loss", ("hinge", "wgan-gp")), ("precision", ("fp32", "bf16"))):
-            if getattr(self, key) not in known:
-                raise RecipeError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(known)}.")
-        if self.features not in FEATURE_NETWORKS:
-            raise RecipeError(f"features: {self.features!r}; there are {', '.join(FEATURE_NETWORKS)}.")
+        bounds = {
+            "count": ("images", "batch", "critic_steps", "crops", "snapshot", "log", "native"),
+            "weight": (
+                "warmup", "penalty", "alpha", "beta", "gamma", "delta", "diversity", "lr_g", "lr_d", "lr_steps",
+            ),
+            "part": ("zoom", "spread"),
+            "decay": ("betas", "ema"),
+            "seed": ("seed",),
+        }  # fmt: skip
+        check(self, bounds)
+        check(self.discriminator, {"width": ("widths",)}, "discriminator.")
+        check_choice("loss", self.loss, ("hinge", "wgan-gp"))
+        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("features", self.features, tuple(FEATURE_NETWORKS))
+        check_choice("augment", self.augment, AUGMENTATIONS)
         if self.delta and not self.feature_weights:
             raise RecipeError("feature_weights: give the file of the feature network, or set delta to 0.")
-        if not 0 < self.native[0] <= self.native[1] or not 0 <= self.ema < 1:
-            raise RecipeError(
-                f"native ({list(self.native)}) must be a smallest and a largest side, ema ({self.ema}) in [0, 1)."
-            )
-        unknown = [name for name in self.augment if name not in AUGMENTATIONS]
-        if unknown:
-            raise RecipeError(f"augment: {', '.join(unknown)}; there are {', '.join(AUGMENTATIONS)}.")
+        if self.native[0] > self.native[1]:
+            raise RecipeError(f"native ({list(self.native)}) must be a smallest and a largest side.")
         if self.diversity and self.batch % 2:
             raise RecipeError(f"batch ({self.batch}) must be even: diversity shows every face with two noises.")
         if len(self.discriminator.widths) < 2 or self.generator.lr_size % 4:

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor
 
 from preimage.errors import RecipeError
@@ -25,6 +23,7 @@ from preimage.nets.layers import channels_last
 from preimage.nets.progressive import ProgressiveDiscriminator
 from preimage.seeds import normal
 from preimage.train import losses
+from preimage.train.checks import check, check_choice
 from preimage.train.data import batches, load_pictures
 from preimage.train.loop import Run, alone, evaluating, every, share, update_average
 
@@ -88,12 +87,16 @@ class Recipe:
                 raise RecipeError(
                     f"{found}: {list(value)} must be {sizes} positive numbers, one for each of {sides} px."
                 )
-        if not 0 <= self.fade <= 1 or not 0 <= self.ema < 1 or self.extra < 0:
-            raise RecipeError(
-                f"fade ({self.fade}) must lie in [0, 1], ema ({self.ema}) in [0, 1), extra ({self.extra}) must not be negative."
-            )
-        if self.precision not in ("fp32", "bf16"):
-            raise RecipeError(f"precision: {self.precision!r} is not one of fp32, bf16.")
+        bounds = {
+            "count": ("snapshot", "log", "batches"),
+            "positive": ("epochs",),
+            "weight": ("extra", "warmup", "lr_g", "lr_d", "penalty", "drift"),
+            "share": ("fade",),
+            "decay": ("betas", "ema"),
+            "seed": ("seed",),
+        }
+        check(self, bounds)
+        check_choice("precision", self.precision, ("fp32", "bf16"))
         if self.generator.alpha != 1:
             raise RecipeError("generator.alpha: leave it out; the run itself fades in.")
 
@@ -177,6 +180,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     Returns:
         The exported prior, `<out>/prior.safetensors` (half precision).
     """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
     accelerator = Accelerator()
     processes, device = accelerator.num_processes, accelerator.device
     if any(batch % processes for batch in recipe.batches):

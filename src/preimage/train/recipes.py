@@ -1,25 +1,39 @@
-"""Recipes: one commented YAML per trained network, read strictly, overridable key by key."""
+"""Recipes: one commented YAML per trained network, read strictly, overridable key by key; some are shipped, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from preimage.errors import PreimageError, RecipeError
+from preimage.texts import one_line, parse_yaml
 
-from preimage.errors import RecipeError
+FOLDER = Path(__file__).parents[1] / "recipes"
+LARGEST = 2**20
+"""Bytes of a recipe; ours have less than 4,000."""
+LIST = "`preimage recipes list` names those that are shipped"
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """A kind of network that can be trained: the class of its settings, and the function that trains."""
+    """A kind of network that can be trained.
+
+    Attributes:
+        settings: class of its settings, a frozen dataclass.
+        train: trains by them; needs `accelerate`, the rest does not.
+        describe: sizes of its networks.
+        replaced: keys that recipes had once, and what to write instead.
+    """
 
     settings: type
     train: Callable[..., Path]
     describe: Callable[[Any], str]
+    replaced: Mapping[str, str] = field(default_factory=dict)
 
 
 def _stylegan2() -> Trainer:
@@ -36,8 +50,9 @@ def _progan() -> Trainer:
 
 def _degradation_gan() -> Trainer:
     from preimage.train import degradation_gan
+    from preimage.train.degradation_gan_settings import REPLACED
 
-    return Trainer(degradation_gan.Recipe, degradation_gan.train, degradation_gan.describe)
+    return Trainer(degradation_gan.Recipe, degradation_gan.train, degradation_gan.describe, REPLACED)
 
 
 TRAINERS: dict[str, Callable[[], Trainer]] = {
@@ -46,52 +61,242 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "degradation-gan": _degradation_gan,
 }
 
+# ------------------------------------------------------------------------------------------------------------- files
 
-def read_recipe(path: str | Path) -> tuple[Trainer, dict[str, Any]]:
-    """The trainer that a recipe names (`network:`), and its other keys.
+
+def list_recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def recipe_path(name: str | Path) -> Path:
+    """The file of a recipe: a path that exists, else a shipped one by its name, with or without `.yaml`.
 
     Raises:
-        RecipeError: not a file, not YAML, no or an unknown `network`.
+        RecipeError: neither; the message has the nearest names.
+    """
+    if not str(name):
+        raise RecipeError(f"Which recipe? {LIST}.")
+    path = Path(name)
+    shipped = FOLDER / f"{str(name).removesuffix('.yaml')}.yaml"
+    try:
+        if path.exists() and not path.is_dir():
+            return path
+        if shipped.parent == FOLDER and shipped.is_file():
+            return shipped
+        folder = path.is_dir()
+    except (OSError, ValueError) as error:  # names that no file can have
+        raise _error(name, f"{one_line(error)}; {LIST}.") from None
+    if folder:
+        raise _error(name, "is a folder; name the YAML file of a recipe in it.")
+    names = list_recipes()
+    near = [path.stem] if path.stem in names else difflib.get_close_matches(path.stem, names, n=2, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    raise _error(name, f"neither a file nor a shipped recipe{hint} {LIST}.")
+
+
+def recipe_text(name: str | Path) -> str:
+    """The text of a recipe, comments included.
+
+    Args:
+        name: as for `recipe_path`.
+
+    Raises:
+        RecipeError: as `recipe_path`; or not readable, not UTF-8, or too large.
+    """
+    path = recipe_path(name)
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"more than {LARGEST:,} bytes")
+        return data.decode()
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from None
+
+
+def recipe_summary(name: str | Path) -> tuple[str, str]:
+    """The network that a recipe trains, and what the first line of its comment says.
+
+    Raises:
+        RecipeError: as `recipe_text`, or no recipe.
+    """
+    text = recipe_text(name)
+    return _parsed(name, text)["network"], text.partition("\n")[0].removeprefix("#").strip().rstrip(".")
+
+
+def _parsed(name: str | Path, text: str) -> dict[str, Any]:
+    """All values of a recipe, whose network is known.
+
+    Raises:
+        RecipeError: not YAML, no or an unknown `network`.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(
-            f"{path}: not a readable recipe ({error}). Give a YAML file such as recipes/prior-faces64.yaml."
-        ) from None
-    named = values.get("network") if isinstance(values, dict) else None
-    if not isinstance(named, str) or named not in TRAINERS:
-        raise RecipeError(f"{path}: network: {named!r}; a recipe must name one of {', '.join(TRAINERS)}.")
-    trainer = TRAINERS[named]()
-    return trainer, {k: v for k, v in values.items() if k != "network"}
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise _unreadable(name, error) from None
+    if not isinstance(values, dict):
+        what = "is empty" if values is None else f"holds {_shown(values)}"
+        raise _error(name, f"{what}; a recipe must be a mapping of settings such as `network: stylegan2`.")
+    network = values.get("network")
+    if not isinstance(network, str) or network not in TRAINERS:
+        near = [] if "network" in values else difflib.get_close_matches("network", values, n=1)
+        hint = f"; rename {near[0]!r:.60} to 'network'" if near else ""
+        raise _error(name, f"network: {_shown(network)}; a recipe must name one of {', '.join(TRAINERS)}{hint}.")
+    return values
 
 
-def recipe_parser(trainer: Trainer, parser: ArgumentParser | None = None) -> ArgumentParser:
-    """A parser with one option per key of the trainer's settings."""
-    parser = parser or ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(trainer.settings, as_group=False)
-    return parser
+def _unreadable(name: str | Path, error: Exception) -> RecipeError:
+    return _error(
+        name, f"not a readable recipe ({one_line(error)}); `preimage recipes show NAME` prints one to start from."
+    )
 
 
-def build_recipe(path: str | Path, trainer: Trainer, values: dict[str, Any]) -> Any:
+def _error(name: str | Path, message: str) -> RecipeError:
+    """An error of one line that begins with the name of the recipe; what terminals would not print is escaped."""
+    shown = str(name) if len(str(name)) < 300 else f"{str(name)[:300]}…"
+    text = f"{shown}: {one_line(ValueError(message), 800)}"
+    return RecipeError("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+
+
+# ---------------------------------------------------------------------------------------------------------- settings
+
+
+def read_recipe(name: str | Path) -> tuple[Trainer, dict[str, Any]]:
+    """The trainer that a recipe names (`network:`), and its other keys: all known, their values of the right types.
+
+    Args:
+        name: of a file or of a shipped recipe.
+
+    Raises:
+        RecipeError: as `recipe_text`; not YAML, no or an unknown `network`, unknown keys, wrong types.
+    """
+    values = _parsed(name, recipe_text(name))
+    trainer = TRAINERS[values.pop("network")]()
+    return trainer, _typed(name, trainer, values)
+
+
+def build_recipe(name: str | Path, trainer: Trainer, values: Mapping[str, Any]) -> Any:
     """The trainer's settings from nested values.
 
     Raises:
-        RecipeError: unknown keys, wrong types, contradictions; the message names the recipe.
+        RecipeError: unknown or missing keys, wrong types, contradictions; one line that names the recipe.
     """
-    parser = recipe_parser(trainer)
+    typed = _typed(name, trainer, values)
+    missing = [f.name for f in fields(trainer.settings) if _required(f) and f.name not in typed]
+    if missing:
+        raise _error(name, f"{', '.join(missing)}: must be given.")
     try:
-        built = parser.instantiate(parser.parse_object(values))
-        return trainer.settings(**vars(built))
-    except (ArgumentError, TypeError, KeyError, ValueError) as error:
-        raise RecipeError(f"{path}: {error}") from None
+        return _built(trainer.settings, typed)
+    except (PreimageError, ValueError, TypeError, ArithmeticError) as error:
+        raise _error(name, one_line(error, 800)) from None
 
 
-def load_recipe(path: str | Path) -> tuple[Trainer, Any]:
-    """Read a recipe and build its settings.
+def load_recipe(name: str | Path) -> tuple[Trainer, Any]:
+    """Read a recipe, by its path or shipped name, and build its settings.
 
     Raises:
         RecipeError: as `read_recipe` and `build_recipe`.
     """
-    trainer, values = read_recipe(path)
-    return trainer, build_recipe(path, trainer, values)
+    trainer, values = read_recipe(name)
+    return trainer, build_recipe(name, trainer, values)
+
+
+def _required(f: Any) -> bool:
+    return f.default is MISSING and f.default_factory is MISSING
+
+
+def _built(settings: type, values: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(settings)
+    parts = {}
+    for key, value in values.items():
+        try:
+            parts[key] = _built(hints[key], value) if is_dataclass(hints[key]) else value
+        except (PreimageError, ValueError) as error:
+            raise ValueError(f"{key}: {error}") from None
+    return settings(**parts)
+
+
+def _names(settings: type, prefix: str = "") -> list[str]:
+    """All keys, nested ones with dots."""
+    hints, found = get_type_hints(settings), []
+    for f in fields(settings):
+        nested = _names(hints[f.name], f"{prefix}{f.name}.") if is_dataclass(hints[f.name]) else []
+        found += [prefix + f.name, *nested]
+    return found
+
+
+def _typed(name: str | Path, trainer: Trainer, values: Mapping[str, Any]) -> dict[str, Any]:
+    def mapping(value: Any, settings: type, place: str) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{place}: {_shown(value)} is not a mapping of settings")
+        hints, known, out = get_type_hints(settings), [f.name for f in fields(settings)], {}
+        for key, inner in value.items():
+            where = f"{place}.{key}" if place else key
+            if key not in known:
+                raise ValueError(unknown(where, known))
+            out[key] = (
+                mapping(inner, hints[key], where) if is_dataclass(hints[key]) else _value(inner, hints[key], where)
+            )
+        return out
+
+    def unknown(where: str, known: list[str]) -> str:
+        if where in trainer.replaced:
+            return f"{where}: {trainer.replaced[where]}"
+        near = difflib.get_close_matches(where, _names(trainer.settings), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        return f"{where:.60}: no such setting; {hint}"
+
+    try:
+        return mapping(values, trainer.settings, "")
+    except ValueError as error:
+        raise _error(name, str(error)) from None
+
+
+def _value(value: Any, hint: Any, place: str) -> Any:
+    """A value as the type of its setting wants it: lists become tuples, `1e-3`, which YAML takes for a text, a number."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):  # of something and None
+        return None if value is None else _value(value, next(p for p in parts if p is not type(None)), place)
+    if kind in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{place}: {_shown(value)} is not a list; put it in brackets")
+        hints = [parts[0]] * len(value) if kind is list or parts[-1] is Ellipsis else parts
+        if len(hints) != len(value):
+            raise ValueError(f"{place}: {_shown(value)} must have {len(hints)} entries")
+        return kind(_value(v, h, f"{place}[{i}]") for i, (v, h) in enumerate(zip(value, hints, strict=True)))
+    converted = _scalar(value, hint)
+    if converted is None:
+        raise ValueError(f"{place}: {_shown(value)} is not {SCALARS[hint]}")
+    return converted
+
+
+SCALARS = {
+    int: "an integer (below 2^53)",
+    float: "a finite number",
+    bool: "true or false",
+    str: "a text; put it in quotes",
+}
+
+
+def _scalar(value: Any, hint: type) -> Any:
+    """The value of this type, or None if it is not of it; true and false are no numbers here."""
+    if hint is bool or isinstance(value, bool):
+        return value if hint is bool and isinstance(value, bool) else None
+    if hint is float and isinstance(value, int | float | str):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            return None
+        return number if math.isfinite(number) else None
+    if hint is int:
+        return value if isinstance(value, int) and abs(value) < 2**53 else None
+    return value if isinstance(value, hint) else None
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -10,8 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from preimage.errors import RecipeError
@@ -107,6 +105,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     Returns:
         The exported prior, `<out>/prior.safetensors` (half precision).
     """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
     accelerator = Accelerator()
     if recipe.batch % accelerator.num_processes:
         raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")

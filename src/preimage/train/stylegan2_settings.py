@@ -8,6 +8,7 @@ from preimage.errors import RecipeError
 from preimage.generate.stylegan2 import StyleGAN2Config
 from preimage.train import losses
 from preimage.train.augment import AUGMENTATIONS
+from preimage.train.checks import check, check_choice
 from preimage.train.loop import stepped
 
 LOSSES = {
@@ -112,20 +113,31 @@ class Recipe:
     name: str = "prior"
 
     def __post_init__(self) -> None:
-        d = self.discriminator
-        for value, choices, key in (
-            (d.kind, ("stylegan2", "projected"), "discriminator.kind"),
-            (d.loss, tuple(LOSSES), "discriminator.loss"),
-            (self.precision, ("fp32", "bf16"), "precision"),
-        ):
-            if value not in choices:
-                raise RecipeError(f"{key}: {value!r} is not one of {', '.join(choices)}.")
-        unknown = [a for a in self.augment if a not in AUGMENTATIONS]
-        if unknown:
-            raise RecipeError(f"augment: {', '.join(unknown)} unknown; there are {', '.join(AUGMENTATIONS)}.")
-        if not 0 <= self.augment_probability <= 1 or min(self.ada_images, self.ada_every) < 1:
+        d, side = self.discriminator, self.generator.resolution
+        bounds = {
+            "count": (
+                "images", "batch", "snapshot", "log", "path_length_every", "path_length_shrink", "ada_images", "ada_every",
+            ),
+            "weight": ("lr_g", "lr_d", "lr_steps", "path_length"),
+            "positive": ("ema_half_life",),
+            "share": ("style_mixing", "augment_probability", "ada_target"),
+            "decay": ("betas",),
+            "seed": ("seed",),
+        }  # fmt: skip
+        check(self, bounds)
+        judging = {
+            "count": ("r1_every", "channel_base", "group", "feature_size"),
+            "width": ("channel_max", "width"),
+            "weight": ("r1_gamma", "pixel_width"),
+        }
+        check(d, judging, "discriminator.")
+        check_choice("discriminator.kind", d.kind, ("stylegan2", "projected"))
+        check_choice("discriminator.loss", d.loss, tuple(LOSSES))
+        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        if d.kind == "stylegan2" and d.channel_base < side:
             raise RecipeError(
-                f"augment_probability ({self.augment_probability}) must lie in [0, 1], ada_images and ada_every above 0."
+                f"discriminator.channel_base ({d.channel_base}) must be at least the resolution ({side})."
             )
         if self.snapshot % self.batch or self.log % self.batch:
             raise RecipeError(
