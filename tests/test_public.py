@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
 
 import preimage
 from preimage.cli import main
+from preimage.train.recipes import list_recipes
+
+ROOT = Path(__file__).parents[1]
 
 NAMES = [
     "Candidates", "LinearOperator", "PreimageError", "__version__", "list_methods", "list_weights", "load", "load_prior",
@@ -65,3 +76,61 @@ def test_a_command_without_its_extra_says_what_to_install(monkeypatch, capsys, t
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     assert main(["evaluate", str(tmp_path)]) == 1
     assert 'pip install "preimage[measure]"' in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------- wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """What `pip wheel .` builds, without the network that an isolated build needs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_recipes_weights_and_the_mark_of_its_types(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert list_recipes()
+    assert {"preimage/py.typed", "preimage/pretrained/table.json"} <= names
+    assert {f"preimage/recipes/{name}.yaml" for name in list_recipes()} <= names
+    package = ROOT / "src" / "preimage"
+    ours = {p.relative_to(package.parent).as_posix() for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    assert {name for name in names if name.startswith("preimage/")} == ours
+
+
+def test_the_wheel_with_core_dependencies_alone_explores_proves_and_shows_recipes(wheel, tmp_path):
+    """In an empty folder, no repository in sight and no package of any extra."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(ROOT / "examples" / "face0.png", work)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    absent = {re.split(r"[\[>=]", package)[0].replace("-", "_") for packages in extras.values() for package in packages}
+    assert "accelerate" in absent
+    commands = [
+        ["upsample", "face0.png", "-o", "out", "--seeds", "0", "--method.steps", "20"],
+        ["verify", "out"],
+        ["recipes", "list"],
+        *(["recipes", "show", name] for name in list_recipes()),
+        *(["train", name, "--dry-run"] for name in ("prior-faces64", "prior-progan64", "degradation-gan-64to16")),
+    ]
+    probe = f"""
+import json, sys
+sys.modules |= dict.fromkeys({sorted(absent - {"preimage"})!r} + ["skimage"])
+sys.path.insert(0, {str(tmp_path / "site")!r})
+import preimage
+from preimage.cli import main
+status = [main(words) for words in {commands!r}]
+print("\\n" + json.dumps([preimage.__file__, status, main(["train", "prior-faces64"])]))
+"""
+    done = subprocess.run([sys.executable, "-c", probe], cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    where, status, training = json.loads(done.stdout.splitlines()[-1])
+    assert Path(where).is_relative_to(tmp_path)
+    assert status == [0] * len(commands), done.stderr
+    assert training == 1
+    assert 'pip install "preimage[train]"' in done.stderr

@@ -23,8 +23,8 @@ NOT_HERE = ("make ", "git clone", "pip install", "cd ")
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """An empty folder with the examples and recipes where the README expects them."""
-    for name in ("examples", "recipes", "benchmarks", "docs"):
+    """An empty folder with the examples where the README expects them."""
+    for name in ("examples", "benchmarks", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:  # "your own aligned faces": imagined ones
         for i, picture in enumerate(load_prior().sample(range(3)).clamp(0, 1)):
