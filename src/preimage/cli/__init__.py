@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
     "evaluate": ("Say how good a folder of candidates is.", figures.evaluate_options, figures.evaluate),
     "bench": ("Run methods side by side and measure them.", figures.bench_options, figures.bench),
     "train": ("Train a network by its recipe, or continue the run.", networks.train_options, networks.train),
+    "recipes": ("List or show the shipped recipes.", networks.recipes_options, networks.recipes),
     "sample": ("Draw what a prior imagines without any photo.", pictures.sample_options, pictures.sample),
     "models": (
         "List or show the embedded weights, convert published networks.",

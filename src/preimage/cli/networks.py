@@ -1,4 +1,4 @@
-"""Commands that concern networks and their weights: train, models."""
+"""Commands that concern networks and their weights: train, recipes, models."""
 
 from __future__ import annotations
 
@@ -8,19 +8,35 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from preimage.errors import WeightsError
+
 
 def train_options(p: ArgumentParser, argv: Sequence[str]) -> None:
-    p.add_argument("recipe", help="a YAML file, such as recipes/prior-faces64.yaml; any of its keys can be overridden")
+    p.add_argument(
+        "recipe",
+        help="a shipped recipe (`preimage recipes list`) or a YAML file; any of its keys can be overridden",
+    )
     p.add_argument("--resume", default="auto", help="auto: continue the run in `out`; never: insist on a new one")
     p.add_argument("--stop-after", type=float | None, default=None, help="seconds after which to save and stop")
     p.add_argument("--dry-run", action="store_true", help="print the recipe and the sizes of its networks, then stop")
-    recipe = next((a for a in argv if a.endswith((".yaml", ".yml"))), None)
+    recipe = _recipe_of(argv)
     if recipe is not None:
-        from preimage.train.recipes import read_recipe, recipe_parser
+        from preimage.train.recipes import read_recipe
 
         trainer, values = read_recipe(recipe)
-        recipe_parser(trainer, p)
+        p.add_class_arguments(trainer.settings, as_group=False)
         p.set_defaults(_flat(values))
+
+
+def _recipe_of(argv: Sequence[str]) -> str | None:
+    """The recipe of a command line whose options only the recipe knows: every option but the flags has a value."""
+    rest = iter(argv)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if "=" not in word and word not in ("-h", "--help", "--dry-run"):
+            next(rest, None)
+    return None
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -35,15 +51,33 @@ def train(options: Namespace) -> int:
     from preimage.train.recipes import build_recipe, read_recipe
 
     given = options.as_dict()
-    path, resume, stop_after, dry = (given.pop(k) for k in ("recipe", "resume", "stop_after", "dry_run"))
-    trainer, _ = read_recipe(path)
-    recipe = build_recipe(path, trainer, given)
+    name, resume, stop_after, dry = (given.pop(k) for k in ("recipe", "resume", "stop_after", "dry_run"))
+    trainer, _ = read_recipe(name)
+    recipe = build_recipe(name, trainer, given)
     if dry:
         import yaml
 
         print(yaml.safe_dump(asdict(recipe), sort_keys=False) + trainer.describe(recipe))
         return 0
     print(f"exported {trainer.train(recipe, resume=resume, stop_after=stop_after)}")
+    return 0
+
+
+def recipes_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("action", choices=["list", "show"], help="list the shipped recipes, or print one")
+    p.add_argument("name", nargs="?", default="", help="show: which one, by its name or the path of a YAML file")
+
+
+def recipes(options: Namespace) -> int:
+    """What can be trained."""
+    from preimage.train.recipes import list_recipes, recipe_summary, recipe_text
+
+    if options.action == "show":
+        print(recipe_text(options.name), end="")
+        return 0
+    for name in list_recipes():
+        network, summary = recipe_summary(name)
+        print(f"{name:22} {network:15} {summary}")
     return 0
 
 
@@ -72,12 +106,23 @@ def models_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
         "--precision", choices=["fp16", "fp32"], default="fp16", help="convert: how a prior's numbers are stored"
     )
+    p.add_argument(
+        "--lr-mlp",
+        type=float | None,
+        default=None,
+        help="convert: learning rate that the mapping network of rosinality's StyleGAN2, or of a decoder of pSp, e4e or "
+        "ReStyle, was trained with, relative to the rest; such files do not say it, and 0.01 is assumed",
+    )
 
 
 def models(options: Namespace) -> int:
     """What weights there are, and what they are."""
     from preimage.weights import describe_weights, weight_table
 
+    if options.action in ("show", "convert") and not options.file:
+        raise WeightsError(
+            f"models {options.action}: no file is named; give one, such as models {options.action} FILE."
+        )
     if options.action == "show":
         print(describe_weights(options.file))
         return 0
@@ -96,7 +141,7 @@ def _convert(options: Namespace) -> str:
     from preimage.weights import describe_weights
 
     checkpoint = read_checkpoint(options.file)
-    if options.mapping is None and measures(checkpoint):
+    if options.mapping is None and options.lr_mlp is None and measures(checkpoint):
         return str(convert(checkpoint.path, options.output, checkpoint))
     out = options.output or checkpoint.path.with_suffix(".safetensors")
     written = convert_prior(
@@ -107,5 +152,6 @@ def _convert(options: Namespace) -> str:
         checkpoint,
         half=options.precision == "fp16",
         mapping=options.mapping,
+        lr_mlp=options.lr_mlp,
     )
     return describe_weights(str(written))
