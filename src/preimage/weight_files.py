@@ -55,11 +55,18 @@ def _degradation_gan(config: dict[str, Any], name: str) -> nn.Module:
     return DegradationGAN(DegradationGANConfig(**config), name)
 
 
+def _conditional(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
+
+    return ConditionalGenerator(ConditionalConfig(**config), name)
+
+
 ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     "stylegan2": _stylegan2,
     "stylegan": _stylegan,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
+    "conditional": _conditional,
 }
 
 

@@ -135,6 +135,35 @@ def load_degradation(name: str | Path | None = None, device: str | torch.device 
     return frozen(module, torch.device(device))
 
 
+def load_upsampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
+    """Load a network that answers a photo in one pass, frozen and in eval mode.
+
+    Args:
+        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, or None for the first embedded one.
+        device: where to put it.
+
+    Raises:
+        WeightsError: none embedded, an unknown name, a missing or damaged file, or a network of another kind.
+    """
+    table = weight_table()
+    if name is None:
+        name = next((key for key, entry in table.items() if entry.kind == "upsampler"), None)
+        if name is None:
+            raise WeightsError(
+                "no network of this method is embedded. Give the path of one, which `preimage train` exports."
+            )
+    name = str(name)
+    if name in table and table[name].kind != "upsampler":
+        raise WeightsError(
+            f"{name}: is of the kind {table[name].kind!r}, not an upsampler; see `preimage models list`."
+        )
+    path = embedded(name) if name in table else _locate(name, table, "upsampler")
+    module = read_module(path)
+    if isinstance(module, Prior | LearnedDegradation):
+        raise WeightsError(f"{path}: holds a {type(module).__name__}, which answers no photos.")
+    return module.to(device).eval().requires_grad_(False)
+
+
 def embedded(name: str) -> Path:
     """The file of an entry of the table, after its hash was checked.
 

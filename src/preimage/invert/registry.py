@@ -27,7 +27,18 @@ def _sr_nam(**kwargs: Any) -> Method:
     return SRNAM(**kwargs)
 
 
-METHODS: dict[str, Callable[..., Method]] = {"pulse": _pulse, "bicubic": _bicubic, "sr-nam": _sr_nam}
+def _posterior(**kwargs: Any) -> Method:
+    from preimage.invert.posterior import Posterior
+
+    return Posterior(**kwargs)
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "pulse": _pulse,
+    "bicubic": _bicubic,
+    "sr-nam": _sr_nam,
+    "posterior": _posterior,
+}
 
 
 def list_methods() -> list[str]:

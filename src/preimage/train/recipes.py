@@ -55,10 +55,17 @@ def _degradation_gan() -> Trainer:
     return Trainer(degradation_gan.Recipe, degradation_gan.train, degradation_gan.describe, REPLACED)
 
 
+def _posterior() -> Trainer:
+    from preimage.train import posterior
+
+    return Trainer(posterior.Recipe, posterior.train, posterior.describe)
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
+    "posterior": _posterior,
 }
 
 # ------------------------------------------------------------------------------------------------------------- files

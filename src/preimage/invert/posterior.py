@@ -1,0 +1,249 @@
+"""posterior: one pass, many answers, each of them consistent by construction (this package's own method; docs/posterior.md).
+
+A network answers a photo y and random numbers z with a picture, and the projection onto all pictures that shrink to y is part of
+the network: x = E y + G(A⁺y, z), then x + A⁺(y − A x). So it was trained, and so it answers; `make_exact` only rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from preimage.candidates import Candidates
+from preimage.degrade.consistency import lr_error, make_exact
+from preimage.degrade.learned import Operator
+from preimage.degrade.linear import LinearOperator
+from preimage.device import autocast, resolve_device, resolve_precision
+from preimage.errors import MethodError
+from preimage.image import check_lr
+from preimage.invert.method import Capabilities, OnStep
+from preimage.invert.problem import GREY_LEVELS, operator_for
+from preimage.memory import AUTO, halved, is_out_of_memory, parse_batch
+from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
+from preimage.nets.fingerprint import fingerprint
+from preimage.nets.layers import channels_last
+from preimage.seeds import normal
+from preimage.weights import load_upsampler
+
+BATCH = 16
+"""Answers that are made together where `batch` is "auto"; a pass keeps no graph."""
+
+
+def draw(
+    config: ConditionalConfig, seeds: Sequence[int], device: torch.device | str = "cpu", level: str | None = None
+) -> dict[str, Tensor]:
+    """Standard normal numbers of these seeds, by level, each (n, …); of one level alone where it is named."""
+    shapes = config.z_shapes if level is None else {level: config.z_shapes[level]}
+    return {name: normal(seeds, shape, f"posterior-{name}").to(device) for name, shape in shapes.items()}
+
+
+def answer(
+    network: Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor],
+    operator: LinearOperator,
+    photo: Tensor,
+    z: Mapping[str, Tensor],
+) -> Tensor:
+    """Pictures that shrink to the photos, differentiable.
+
+    Args:
+        network: pseudo-inverse enlargement, log2 of the photo's side and z to what a smooth enlargement lacks (`ConditionalGenerator`).
+        operator: the downscaling A, from square pictures to square photos.
+        photo: y, (n, 3, s, s) in [0, 1].
+        z: random numbers by level.
+
+    Returns:
+        (n, 3, R, R) float32 around [0, 1], not clamped.
+    """
+    side = operator.hr_size[0]
+    photo = photo.float()
+    size = photo.new_full((len(photo),), math.log2(operator.lr_size[0]))
+    smooth = F.interpolate(photo, (side, side), mode="bicubic", align_corners=False)
+    picture = smooth + network(operator.pinv(photo), size, z)
+    return operator.project(picture.float(), photo)
+
+
+def load_sampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> ConditionalGenerator:
+    """A network of this method, frozen and in eval mode.
+
+    Raises:
+        WeightsError: see `preimage.weights.load_upsampler`.
+        MethodError: a network of another method.
+    """
+    module = load_upsampler(name, device)
+    if not isinstance(module, ConditionalGenerator):
+        raise MethodError(f"{name}: holds a {type(module).__name__}, which posterior cannot use.")
+    return module
+
+
+@dataclass(frozen=True)
+class PosteriorSettings:
+    """Controls of `Posterior`.
+
+    Attributes:
+        temperature: spread of the random numbers; 1 as trained, below it answers come nearer to each other and to the average, 0
+            gives one answer.
+        fresh: levels of random numbers that a seed decides, of "global", "parts", "detail" (coarse to fine); the others are
+            those of `base` for all seeds: ("detail",) varies small things and keeps the outline.
+        base: seed of the levels that are not fresh.
+    """
+
+    temperature: float = 1.0
+    fresh: tuple[str, ...] = LEVELS
+    base: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fresh", (self.fresh,) if isinstance(self.fresh, str) else tuple(self.fresh))
+        if not 0 <= self.temperature <= 2:
+            raise MethodError(f"temperature ({self.temperature}) must lie in [0, 2]; 1 is as trained.")
+        if unknown := [level for level in self.fresh if level not in LEVELS]:
+            raise MethodError(f"fresh: {', '.join(map(str, unknown))} unknown; there are {', '.join(LEVELS)}.")
+
+    def with_(self, controls: Mapping[str, Any]) -> PosteriorSettings:
+        """A copy with some controls changed.
+
+        Raises:
+            MethodError: unknown controls.
+        """
+        known = [f.name for f in fields(self)]
+        if unknown := [name for name in controls if name not in known]:
+            raise MethodError(f"posterior has no control {', '.join(unknown)}; there are {', '.join(known)}.")
+        return replace(self, **controls)
+
+
+class Posterior:
+    """One pass of a network for each answer.
+
+    Args:
+        prior: the network: a loaded one, an embedded name, a path or hub id, or None for the default.
+        preset: "default".
+        device, precision: as in `preimage.device`.
+        batch: how many answers are made together.
+
+    Raises:
+        MethodError: an unknown preset, a batch that is none, or a network of another method.
+        WeightsError: a network that cannot be loaded.
+    """
+
+    name = "posterior"
+    capabilities = Capabilities(
+        summary="one pass of a network whose last layer is the projection: many answers, exact by construction",
+        steers=("temperature", *LEVELS),
+    )
+    presets: ClassVar[Mapping[str, PosteriorSettings]] = {"default": PosteriorSettings()}
+
+    def __init__(
+        self,
+        prior: ConditionalGenerator | str | Path | None = None,
+        preset: str = "default",
+        device: str = "auto",
+        precision: str = "auto",
+        batch: int | str = AUTO,
+    ) -> None:
+        if preset not in self.presets:
+            raise MethodError(f"preset {preset!r} is unknown; there are {', '.join(self.presets)}.")
+        self.batch = parse_batch(batch) or BATCH
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        given = prior is None or isinstance(prior, str | Path)
+        self.network: ConditionalGenerator = load_sampler(prior) if given else prior  # type: ignore[arg-type,assignment]
+        if not isinstance(self.network, ConditionalGenerator):
+            raise MethodError(
+                f"a {type(prior).__name__} is no network of posterior; give one that `preimage train` exported."
+            )
+        self.network.to(self.device).eval().requires_grad_(False)
+        channels_last(self.network)
+        self.settings = self.presets[preset]
+
+    @property
+    def resolution(self) -> int:
+        return self.network.resolution
+
+    def describe(self) -> dict[str, Any]:
+        """Resolved settings, for run.yaml."""
+        about = asdict(self.settings)
+        return {
+            "name": self.name, "prior": self.network.name, "prior_sha256": fingerprint(self.network),
+            **about, "fresh": list(about["fresh"]),
+        }  # fmt: skip
+
+    def sample(
+        self,
+        lr: Tensor,
+        /,
+        seeds: Sequence[int],
+        operator: Operator | str | None = None,
+        on_step: OnStep | None = None,
+        **controls: Any,
+    ) -> Iterator[Candidates]:
+        """Candidates of these seeds, batch by batch.
+
+        Args:
+            lr: (3, h, w) RGB in [0, 1] on the 8-bit grid (`preimage.image.check_lr`).
+            seeds: one candidate each.
+            operator: the linear downscaling; an object, a name, or None for bicubic.
+            on_step: called once for each batch.
+            **controls: of `PosteriorSettings`.
+
+        Raises:
+            OperatorError, InputError, MethodError: a photo, operator or control that does not fit.
+        """
+        lr = check_lr(lr)
+        settings = self.settings.with_(controls)
+        return self._sample(lr, tuple(seeds), operator_for(lr, self.resolution, operator), settings, on_step)
+
+    def _sample(
+        self,
+        lr: Tensor,
+        seeds: tuple[int, ...],
+        operator: LinearOperator,
+        settings: PosteriorSettings,
+        on_step: OnStep | None,
+    ) -> Iterator[Candidates]:
+        while seeds:
+            began, chosen = time.monotonic(), seeds[: self.batch]
+            z = self.random(chosen, settings)
+            images = self._answers(lr, operator, z)
+            if images is None:
+                self.batch = halved(chosen, self.network.name)
+                continue
+            seeds = seeds[len(chosen) :]
+            if on_step is not None:
+                on_step(0, torch.arange(len(chosen)))
+            before = lr_error(images, lr, operator)
+            exact = make_exact(images, lr, operator)
+            yield Candidates(
+                images=exact.images.float() / GREY_LEVELS, seeds=chosen, lr=lr, operator=operator, error=exact.error,
+                exact=exact.exact, moved=exact.moved, error_before=before, steps=torch.ones(len(chosen), dtype=torch.long),
+                latents={f"z-{level}": value.cpu() for level, value in z.items()}, seconds=time.monotonic() - began,
+                method=self.name, prior=self.network.name,
+            )  # fmt: skip
+
+    def random(self, seeds: Sequence[int], settings: PosteriorSettings) -> dict[str, Tensor]:
+        """The random numbers of these seeds, by level, as the settings ask for."""
+        config = self.network.config
+        return {
+            level: settings.temperature
+            * draw(config, seeds if level in settings.fresh else [settings.base] * len(seeds), self.device, level)[
+                level
+            ]
+            for level in LEVELS
+        }
+
+    def _answers(self, lr: Tensor, operator: LinearOperator, z: Mapping[str, Tensor]) -> Tensor | None:
+        """Pictures (n, 3, R, R) on the CPU; None where memory ran out."""
+        photo = lr.to(self.device).expand(len(z[LEVELS[0]]), -1, -1, -1)
+        try:
+            with torch.no_grad(), autocast(self.device, self.dtype):
+                return answer(self.network, operator, photo, z).cpu()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None

@@ -1,0 +1,197 @@
+"""A generator under a condition: a small photo and random numbers in, a large picture out, in one pass.
+
+The photo of any size and downscaling arrives as its pseudo-inverse enlargement on a fixed grid. Random numbers steer it on
+three levels, coarse to fine: one vector for the whole picture, which modulates every convolution (StyleGAN2), a map of 8x8
+places for the parts of the face, and one of 16x16 for their detail. Everything finer is decided by the network: random maps at
+fine levels were tried, and it made grain of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from preimage.bounds import WIDEST, check_whole
+from preimage.errors import WeightsError
+from preimage.nets.layers import SQRT2, EqualConv2d, EqualLinear, ModulatedConv2d, fir_kernel, upsample2
+
+GRID = 64
+"""Side on which the network sees the photo; photos of up to 48 pixels lose nothing on it."""
+UNSHUFFLE = 4
+"""4x4 pixels of the grid become channels: the trunk runs at 16x16 and still sees every pixel."""
+LEVELS = ("global", "parts", "detail")
+"""Random numbers by the scale that they decide, coarse to fine."""
+
+
+@dataclass(frozen=True)
+class ConditionalConfig:
+    """Shape of the network.
+
+    Attributes:
+        resolution: side of the pictures it makes, a power of two from 32 to 1024.
+        width: channels of the trunk (8x8 and 16x16).
+        channels: channels of the levels behind it, from 32 px on; as many as it takes to reach `resolution`.
+        w_dim: size of the code that modulates every convolution.
+        z_global: random numbers for the whole picture.
+        z_parts, z_detail: channels of the random maps of 8x8 and of 16x16 places.
+    """
+
+    resolution: int = 64
+    width: int = 128
+    channels: tuple[int, ...] = (96, 64)
+    w_dim: int = 128
+    z_global: int = 128
+    z_parts: int = 16
+    z_detail: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels) if isinstance(self.channels, list) else self.channels)
+        side = self.resolution
+        if type(side) is not int or not 32 <= side <= 1024 or side & (side - 1):
+            raise WeightsError(
+                f"conditional generator, resolution {side!r:.40}: must be a power of two from 32 to 1024."
+            )
+        if not isinstance(self.channels, tuple) or 16 << len(self.channels) != side:
+            raise WeightsError(
+                f"conditional generator: channels ({self.channels!r:.60}) must list one width for each of 32, 64, …, {side} px."
+            )
+        widths = {f"channels[{i}]": c for i, c in enumerate(self.channels)}
+        names = ("width", "w_dim", "z_global", "z_parts", "z_detail")
+        check_whole("conditional generator", widths | {name: getattr(self, name) for name in names}, 1, WIDEST)
+        if self.width % 4:
+            raise WeightsError(f"conditional generator: width ({self.width}) must be a multiple of 4.")
+
+    @property
+    def z_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the random numbers of each level, for one picture."""
+        return {"global": (self.z_global,), "parts": (self.z_parts, 8, 8), "detail": (self.z_detail, 16, 16)}
+
+
+class Layer(ModulatedConv2d):
+    """Modulated 3x3 convolution, bias, leaky ReLU with gain sqrt(2); no noise input."""
+
+    def __init__(self, channels_in: int, channels_out: int, w_dim: int, up: bool = False):
+        super().__init__(channels_in, channels_out, 3, w_dim, up=up)
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x, scale = self.convolve(x, w)
+        assert scale is not None
+        x = torch.addcmul((self.bias * SQRT2)[:, None, None].to(x.dtype), x, (scale * SQRT2).to(x.dtype))
+        return F.leaky_relu(x, 0.2)
+
+
+class Pair(nn.Module):
+    """Two modulated layers beside a skip."""
+
+    def __init__(self, channels: int, w_dim: int):
+        super().__init__()
+        self.first, self.second = Layer(channels, channels, w_dim), Layer(channels, channels, w_dim)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return (x + self.second(self.first(x, w), w)) * math.sqrt(0.5)
+
+
+class Level(nn.Module):
+    """Twice the size: up-convolution, what the photo shows at this size, convolution, and a contribution to the RGB picture."""
+
+    def __init__(self, channels_in: int, channels: int, w_dim: int):
+        super().__init__()
+        self.up = Layer(channels_in, channels, w_dim, up=True)
+        self.photo = EqualConv2d(3, channels, 3)
+        self.conv = Layer(channels, channels, w_dim)
+        self.rgb = ModulatedConv2d(channels, 3, 1, w_dim, demodulate=False)
+
+    def forward(self, x: Tensor, photo: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        x = (self.up(x, w) + self.photo(photo)) * math.sqrt(0.5)
+        x = self.conv(x, w)
+        return x, self.rgb(x, w)
+
+
+class ConditionalGenerator(nn.Module):
+    """Photo and random numbers to picture; see the module.
+
+    Args:
+        config: its shape.
+        name: for provenance.
+    """
+
+    fir4: Tensor
+
+    def __init__(self, config: ConditionalConfig, name: str = "posterior"):
+        super().__init__()
+        self.config, self.name = config, name
+        c = config
+        n, quarter = c.width, c.width // 4
+        self.stem = EqualConv2d(3 * UNSHUFFLE**2, n, 3)
+        self.place = nn.Parameter(
+            torch.randn(1, n, 16, 16) * 0.5
+        )  # faces are aligned: where a thing is means something
+        self.look = EqualConv2d(n, n, 3)
+        self.down = nn.Sequential(EqualConv2d(n, n, 3, down=True), EqualConv2d(n, n, 3))
+        self.squeeze = EqualConv2d(n, quarter, 1)
+        self.code = EqualLinear(quarter * 64, c.w_dim, activate=True)
+        sizes = [c.z_global + c.w_dim + 1, c.w_dim, c.w_dim, c.w_dim]
+        self.mapping = nn.Sequential(
+            *(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes))
+        )
+        self.parts = nn.ModuleList(
+            [Layer(n + c.z_parts, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
+        )
+        self.detail = Layer(n + c.z_detail, n, c.w_dim)
+        self.trunk = nn.ModuleList([Pair(n, c.w_dim), Pair(n, c.w_dim)])
+        self.rgb = ModulatedConv2d(n, 3, 1, c.w_dim, demodulate=False)
+        widths = (n, *c.channels)
+        self.levels = nn.ModuleList(Level(a, b, c.w_dim) for a, b in pairwise(widths))
+        self.register_buffer("fir4", fir_kernel(gain=4.0), persistent=False)
+
+    @property
+    def resolution(self) -> int:
+        return self.config.resolution
+
+    def metadata(self) -> dict[str, Any]:
+        """What a weight file must say to rebuild this module."""
+        return {"architecture": "conditional", "config": asdict(self.config)}
+
+    def forward(self, photo: Tensor, size: Tensor, z: Mapping[str, Tensor]) -> Tensor:
+        """What a smooth enlargement of the photo lacks.
+
+        Args:
+            photo: (n, 3, R, R), the pseudo-inverse enlargement of the small picture, around [0, 1].
+            size: (n,), log2 of the side of the small picture: the same for a network and for a larger one grown from it.
+            z: standard normal numbers by level, each (n, …) as `ConditionalConfig.z_shapes` says.
+
+        Returns:
+            (n, 3, R, R), to be added to a smooth enlargement.
+        """
+        photo = (photo * 2 - 1).clamp(-2, 2)  # pseudo-inverses overshoot at edges
+        views = {photo.shape[-1]: photo.contiguous(memory_format=torch.channels_last)}
+        while min(views) > 32:
+            views[min(views) // 2] = F.avg_pool2d(views[min(views)], 2)
+        grid = (
+            views[GRID] if GRID in views else F.interpolate(photo, (GRID, GRID), mode="bilinear", align_corners=False)
+        )
+        x = self.stem(F.pixel_unshuffle(grid, UNSHUFFLE).contiguous(memory_format=torch.channels_last)) + self.place
+        x = x + 0.5 * self.look(x)
+        low = self.down(x)
+        known = self.code(self.squeeze(low).flatten(1))
+        w = self.mapping(torch.cat([z["global"], known, size[:, None] - 4], dim=1))
+        first, second, up = self.parts
+        low = second(first(torch.cat([low, 2 * z["parts"]], dim=1), w), w)
+        x = (x + 2 * up(low, w)) * math.sqrt(0.2)
+        x = x + self.detail(torch.cat([x, z["detail"]], dim=1), w)
+        x = x * math.sqrt(0.5)
+        for pair in self.trunk:
+            x = pair(x, w)
+        rgb: Tensor = self.rgb(x, w)
+        for level in self.levels:
+            x, more = level(x, views[2 * x.shape[-1]], w)
+            rgb = upsample2(rgb, self.fir4) + more
+        return rgb.float() * 0.25

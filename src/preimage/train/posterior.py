@@ -1,0 +1,279 @@
+"""Train the posterior sampler: the energy score makes it answer with the right spread, a discriminator makes it sharp.
+
+Every answer is consistent with its photo while it trains (`invert.posterior.answer`), so the discriminator needs no condition:
+the photo is a function of the picture, and where pictures as a whole look like faces as a whole, so do photo and picture together.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from preimage.degrade.linear import LinearOperator
+from preimage.errors import RecipeError
+from preimage.invert.posterior import answer, draw, load_sampler
+from preimage.nets.conditional import ConditionalGenerator
+from preimage.nets.discriminators import ProjectedDiscriminator
+from preimage.nets.features import load_features
+from preimage.nets.layers import channels_last
+from preimage.train import losses
+from preimage.train.data import Pictures, batches, load_pictures
+from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
+from preimage.train.posterior_settings import Problems, Recipe, adversary, draw_problem, problem, rates
+from preimage.weight_files import save_prior
+
+__all__ = ["Problems", "Recipe", "describe", "train"]
+
+SHOWN = (("bicubic", 16),) * 4 + (("bicubic", 8), ("area", 23), ("gaussian", 32), ("bicubic", 48))
+"""Kernel and size of the photos in a grid, row by row; those that are not smaller than the pictures become 16."""
+ANSWERS = 6  # of each photo in a grid
+
+
+def build_run(
+    recipe: Recipe,
+) -> tuple[ConditionalGenerator, ProjectedDiscriminator, torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Generator, discriminator and their optimisers, as a run starts with them."""
+    g = ConditionalGenerator(recipe.generator, recipe.name)
+    if recipe.init:
+        grow(g, load_sampler(recipe.init))
+    network = load_features(recipe.features, recipe.feature_weights)
+    d = ProjectedDiscriminator(network, recipe.feature_size, recipe.width, recipe.pixel_width, g.resolution)
+    opt_g, opt_d = (
+        torch.optim.Adam(network.parameters(), lr=rate, betas=recipe.betas, eps=1e-8)
+        for network, rate in zip((g, d), rates(recipe, 0), strict=True)
+    )
+    return g, d, opt_g, opt_d
+
+
+@torch.no_grad()
+def grow(g: ConditionalGenerator, start: ConditionalGenerator) -> None:
+    """Give a network the weights of a smaller one; levels that are new add nothing to the picture at first.
+
+    Raises:
+        RecipeError: a network of another shape.
+    """
+    levels = len(start.config.channels)
+    same = replace(g.config, resolution=start.config.resolution, channels=g.config.channels[:levels])
+    if start.config != same:
+        raise RecipeError(f"init: {start.name} has the shape {start.config}, and {same} is needed; make them equal.")
+    g.load_state_dict(start.state_dict(), strict=False)
+    for i in range(levels, len(g.levels)):
+        g.get_parameter(f"levels.{i}.rgb.weight").zero_()
+
+
+def energy_score(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The two distances of the energy score (Gneiting and Raftery, 2007): ½ (|a − x| + |b − x|), and |a − b|.
+
+    The score is the former minus half of the latter, and smallest where answers are drawn from the distribution of truths.
+
+    Args:
+        first, second: two answers, (n, c, h, w).
+        truth: (n, c, h, w).
+
+    Returns:
+        Two single numbers, means over pictures and places of the vector norm over channels: noise that is spread over many
+        channels buys no distance.
+    """
+
+    def norm(x: Tensor) -> Tensor:
+        return (x.float().square().sum(1) + 1e-6).sqrt().mean()  # the root of 0 has no slope
+
+    return (norm(first - truth) + norm(second - truth)) / 2, norm(first - second)
+
+
+def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
+    """Train, or go on training, and export the averaged network.
+
+    Args:
+        recipe: settings.
+        resume: "auto" continues the run in `recipe.out`; "never" insists on a new one.
+        stop_after: seconds after which to save and return early; the same call continues.
+
+    Returns:
+        The exported network, `<out>/posterior.safetensors` (half precision).
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    accelerator = Accelerator()
+    if recipe.batch % accelerator.num_processes:
+        raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")
+    n, rank, device = recipe.batch // accelerator.num_processes, accelerator.process_index, accelerator.device
+    pictures, held = split(
+        load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process), recipe.hold
+    )
+
+    set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own answers
+    g, d, opt_g, opt_d = build_run(recipe)
+    set_seed(recipe.seed + 1, device_specific=True)  # other numbers than those that became weights
+    average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
+    channels_last(d.network.to(device))
+    d.to(device).calibrate(next(batches(pictures, 64, recipe.seed)).to(device))
+    channels_last(g)
+    channels_last(d)
+    alone(accelerator, g, d)
+    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
+    accelerator.register_for_checkpointing(average)
+    run = Run(Path(recipe.out), accelerator)
+    free = ("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision", "feature_weights", "init")
+    run.begin(asdict(recipe), resume, may_change=free)
+    stream = batches(pictures, n, recipe.seed, run.progress.images, rank, accelerator.num_processes)
+    autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
+    generate, features = compiled(g, recipe.compile), compiled(d.network, recipe.compile)
+    path = run.folder / "posterior.safetensors"
+
+    while run.progress.images < recipe.images:
+        truth = next(stream).to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        operator = draw_problem(recipe, run.progress.images)
+        photo = small(truth, operator)
+        speeds, weight = rates(recipe, run.progress.images), adversary(recipe, run.progress.images)
+        set_rates((opt_g, opt_d), speeds)
+        moves, judges = speeds[0] > 0, run.progress.images >= recipe.adversary_start[0] and recipe.adversary > 0
+
+        # two answers to each photo; the fixed features serve the score and both players
+        z = {level: torch.randn(2 * n, *shape, device=device) for level, shape in g.config.z_shapes.items()}
+        with torch.autocast(**autocast):
+            with torch.set_grad_enabled(moves):
+                answers = answer(generate, operator, torch.cat([photo, photo]), z)
+                raw = features(d.enlarge(answers))
+            with torch.no_grad():
+                raw_truth = features(d.enlarge(truth))
+
+        if judges:
+            with torch.autocast(**autocast):
+                seen = [*d.mix(raw), answers * 2 - 1] if recipe.pixel_width else d.mix(raw)
+                with torch.no_grad():
+                    real = [*d.mix(raw_truth), truth * 2 - 1] if recipe.pixel_width else d.mix(raw_truth)
+                value_d = losses.hinge_d(d(real), d([x.detach() for x in seen]))
+            opt_d.zero_grad(set_to_none=True)
+            accelerator.backward(value_d)
+            share(accelerator, d)
+            opt_d.step()
+            run.add(loss_d=value_d.detach())
+
+        if moves:
+            far = near = answers.new_zeros(())
+            for i, (a, x) in enumerate(zip(raw, raw_truth, strict=True)):
+                scale = getattr(d.mix, f"spread{i}") * a.shape[1] ** 0.5
+                miss, apart = energy_score(a[:n], a[n:], x)
+                far, near = far + miss / scale, near + apart / scale
+            pixels = [F.pixel_unshuffle(x.float(), recipe.patch) for x in (answers[:n], answers[n:], truth)]
+            pixel_far, pixel_near = energy_score(*pixels)
+            outside = F.relu((answers - 0.5).abs() - 0.5).square().mean()
+            value = recipe.feature_score * (far - near / 2) + recipe.pixel_score * (pixel_far - pixel_near / 2)
+            value = value + recipe.outside * outside
+            if judges and weight > 0:
+                d.requires_grad_(False)
+                with torch.autocast(**autocast):
+                    word = losses.hinge_g(d(seen))
+                d.requires_grad_(True)
+                value = value + weight * word
+                run.add(loss_g=word.detach())
+            opt_g.zero_grad(set_to_none=True)
+            accelerator.backward(value)
+            share(accelerator, g)
+            opt_g.step()
+            run.add(**ratios(far, near, pixel_far, pixel_near, answers.detach(), truth, operator, recipe))
+
+        before = run.progress.images
+        run.progress.images += recipe.batch
+        update_average(average, g, average_decay(recipe.batch, run.progress.images, recipe.ema_half_life))
+        done = run.progress.images >= recipe.images
+        stop = (done or every(recipe.log, before, run.progress.images)) and run.report(stop_after)
+        if stop or done or every(recipe.snapshot, before, run.progress.images):
+            run.snapshot(
+                grid(average, held if len(held) else pictures), columns=ANSWERS + 2, cell=max(128, g.resolution)
+            )
+            path = export(average, recipe, run)
+        if stop:
+            break
+    return path
+
+
+def split(pictures: Pictures, hold: int) -> tuple[Pictures, Pictures]:
+    """What is learned from, and `hold` pictures, evenly spaced, that are not.
+
+    Raises:
+        RecipeError: more to hold than half of what there is.
+    """
+    if hold * 2 > len(pictures):
+        raise RecipeError(f"hold ({hold}) would keep back more than half of {len(pictures)} pictures.")
+    where = np.zeros(len(pictures), dtype=bool)
+    where[np.linspace(0, len(pictures) - 1, hold).round().astype(int)] = True
+    return (pictures[~where], pictures[where]) if hold else (pictures, pictures[:0])
+
+
+def small(truth: Tensor, operator: LinearOperator) -> Tensor:
+    """Pictures (n, 3, R, R) as 8-bit photos (n, 3, s, s) in [0, 1]."""
+    return (operator(truth).clamp(0, 1) * 255).round() / 255
+
+
+@torch.no_grad()
+def ratios(
+    far: Tensor,
+    near: Tensor,
+    pixel_far: Tensor,
+    pixel_near: Tensor,
+    answers: Tensor,
+    truth: Tensor,
+    operator: LinearOperator,
+    recipe: Recipe,
+) -> dict[str, Tensor]:
+    """What stats.jsonl says of the spread: answers' distance to each other over that to the truth (1 is perfect, 0 collapsed), in
+    features and pixels, and the squared error of one answer over that of the mean of two (4/3 and 1); of the problem in focus too.
+    """
+    n = len(truth)
+    one = (answers[:n] - truth).square().mean()
+    both = ((answers[:n] + answers[n:]) / 2 - truth).square().mean()
+    found = {"ratio_features": near / far, "ratio_pixels": pixel_near / pixel_far, "ratio_errors": one / both}
+    found |= {"far": far.detach(), "l1": (answers[:n] - truth).abs().mean()}
+    if operator is problem("bicubic", recipe.generator.resolution, recipe.problems.focus):
+        found |= {f"focus_{key}": value for key, value in found.items() if key != "l1"}
+    return found
+
+
+def grid(model: ConditionalGenerator, faces: Pictures) -> Tensor:
+    """Rows of photo, answers and truth, as in `SHOWN`; (rows * (ANSWERS + 2), 3, R, R) in [0, 1]."""
+    side, device = model.resolution, next(model.parameters()).device
+    chosen = np.ascontiguousarray(faces[np.linspace(0, len(faces) - 1, len(SHOWN)).round().astype(int)])
+    truth = torch.from_numpy(chosen).to(device).permute(0, 3, 1, 2).float() / 255
+    rows: list[Tensor] = []
+    with evaluating(model):
+        for x, (kernel, size) in zip(truth, SHOWN, strict=True):
+            operator = problem(kernel, side, size if size < side else 16)
+            photo = small(x[None], operator)
+            z = draw(model.config, range(ANSWERS), device)
+            answers = answer(model, operator, photo.expand(ANSWERS, -1, -1, -1), z)
+            rows += [F.interpolate(photo, (side, side), mode="nearest"), answers, x[None]]
+    return torch.cat(rows).clamp(0, 1)
+
+
+def export(average: ConditionalGenerator, recipe: Recipe, run: Run) -> Path:
+    """Write the averaged network as a self-describing half-precision file; of paths it keeps the names."""
+    path = run.folder / "posterior.safetensors"
+    if run.accelerator.is_main_process:
+        names = [Path(source).name for source in recipe.data]
+        weights = Path(recipe.feature_weights).name
+        init = Path(recipe.init).name
+        about = asdict(replace(recipe, out="", data=names, feature_weights=weights, init=init))
+        trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": names}
+        save_prior(path, average, trained)
+    run.accelerator.wait_for_everyone()
+    return path
+
+
+def describe(recipe: Recipe) -> str:
+    """Sizes of the networks that the recipe would train, without needing its data."""
+    with torch.device("meta"):
+        g = ConditionalGenerator(recipe.generator)
+    parts: Sequence[tuple[str, nn.Module]] = (("trunk", g), ("levels", g.levels))
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
+    return f"generator: {counts['trunk']:,} parameters, {counts['levels']:,} of them from 32 px on"

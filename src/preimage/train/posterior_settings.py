@@ -1,0 +1,164 @@
+"""Settings of a run of the posterior sampler, and the problems that it is trained on."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from preimage.degrade.linear import LinearOperator, make_operator
+from preimage.errors import RecipeError
+from preimage.nets.conditional import ConditionalConfig
+from preimage.nets.features import FEATURE_NETWORKS
+from preimage.train.checks import check, check_choice
+from preimage.train.loop import stepped
+
+KERNELS = ("bicubic", "bilinear", "lanczos", "area", "gaussian")
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Which small pictures are shown: one size and one downscaling for all photos of a step.
+
+    Attributes:
+        smallest, largest: sides in pixels; drawn so that every octave comes equally often.
+        kernels: downscalings to draw from.
+        focus: side of the bicubic problem that is shown most.
+        focus_share: share of the steps that show it.
+    """
+
+    smallest: int = 8
+    largest: int = 48
+    kernels: tuple[str, ...] = KERNELS
+    focus: int = 16
+    focus_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run; every duration counts photos, each of which is answered twice.
+
+    Attributes:
+        out: run folder.
+        data: folders or zip archives of sharp faces.
+        hold: so many of them, evenly spaced, are never learned from; the grids show their first eight.
+        generator: shape of the network.
+        problems: which small pictures it learns to answer.
+        images: how many photos to show in all.
+        batch: photos per step, over all processes.
+        lr_g, lr_d: Adam's learning rates.
+        lr_steps: from so many photos on, other rates: [[images, lr_g, lr_d], ...]; with lr_g 0 the discriminator learns alone,
+            as a new one beside an `init` must at first.
+        betas: Adam's betas.
+        feature_score, pixel_score: weights of the energy score in features and in patches of pixels.
+        patch: side of those patches.
+        adversary: weight of the discriminator's word.
+        adversary_start: it learns from the first number of photos on, and its word rises from 0 to full between the two.
+        outside: weight of the mean square by which answers leave [0, 1].
+        features: feature network of discriminator and score.
+        feature_weights: its file; efficientnet-lite0 needs none.
+        feature_size: side that pictures are enlarged to before it.
+        width, pixel_width: channels of the discriminator's heads on features, and of the one on pixels.
+        ema_half_life: half-life of the generator's moving average.
+        precision: fp32 or bf16 feature maps.
+        compile: torch.compile the networks (pays after about a minute).
+        snapshot: photos between two grids and saved states.
+        log: photos between two lines of stats.jsonl.
+        seed: of everything random.
+        init: an exported network to start from, of this shape or without its last levels, which then begin at zero.
+        name: of the exported network.
+    """
+
+    out: str
+    data: list[str]
+    hold: int = 200
+    generator: ConditionalConfig = field(default_factory=ConditionalConfig)
+    problems: Problems = field(default_factory=Problems)
+    images: int = 400_000
+    batch: int = 16
+    lr_g: float = 2e-3
+    lr_d: float = 2e-3
+    lr_steps: tuple[tuple[int, float, float], ...] = ()
+    betas: tuple[float, float] = (0.0, 0.99)
+    feature_score: float = 12.0
+    pixel_score: float = 8.0
+    patch: int = 4
+    adversary: float = 1.0
+    adversary_start: tuple[int, int] = (4_000, 12_000)
+    outside: float = 100.0
+    features: str = "efficientnet-lite0"
+    feature_weights: str = ""
+    feature_size: int = 128
+    width: int = 64
+    pixel_width: int = 24
+    ema_half_life: float = 10_000.0
+    precision: str = "fp32"
+    compile: bool = False
+    snapshot: int = 8_000
+    log: int = 800
+    seed: int = 0
+    init: str = ""
+    name: str = "posterior"
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            {
+                "count": ("images", "batch", "patch", "snapshot", "log"),
+                "weight": (
+                    "lr_g", "lr_d", "lr_steps", "feature_score", "pixel_score", "adversary", "outside", "pixel_width",
+                    "hold", "adversary_start",
+                ),
+                "width": ("width", "feature_size"),
+                "positive": ("ema_half_life",),
+                "decay": ("betas",),
+                "seed": ("seed",),
+            },
+        )  # fmt: skip
+        check(self.problems, {"share": ("focus_share",), "count": ("smallest", "largest", "focus")}, "problems.")
+        check_choice("features", self.features, tuple(FEATURE_NETWORKS))
+        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("problems.kernels", self.problems.kernels, KERNELS)
+        p, side = self.problems, self.generator.resolution
+        if not p.smallest <= p.largest < side or not p.focus < side or not p.kernels:
+            raise RecipeError(
+                f"problems: smallest ({p.smallest}), largest ({p.largest}) and focus ({p.focus}) must rise in this order below "
+                f"{side}, and kernels must name one or more."
+            )
+        if side % self.patch:
+            raise RecipeError(f"patch ({self.patch}) must divide the resolution ({side}).")
+        if self.adversary_start[0] > self.adversary_start[1]:
+            raise RecipeError(f"adversary_start ({list(self.adversary_start)}) must not run backwards.")
+        if self.snapshot % self.batch or self.log % self.batch:
+            raise RecipeError(
+                f"snapshot ({self.snapshot}) and log ({self.log}) must be multiples of batch ({self.batch})."
+            )
+
+
+def rates(recipe: Recipe, images: int) -> tuple[float, float]:
+    """Learning rates of generator and discriminator after so many photos."""
+    return stepped(recipe.lr_g, recipe.lr_d, recipe.lr_steps, images)
+
+
+def adversary(recipe: Recipe, images: int) -> float:
+    """Weight of the discriminator's word after so many photos."""
+    first, full = recipe.adversary_start
+    rise = 1.0 if images >= full else max(0.0, (images - first) / (full - first))
+    return recipe.adversary * rise
+
+
+def draw_problem(recipe: Recipe, images: int) -> LinearOperator:
+    """The downscaling of the step after so many photos; it depends on the seed and on them alone, so that a run can resume."""
+    p = recipe.problems
+    rng = random.Random(f"{recipe.seed}/{images}")
+    if rng.random() < p.focus_share:
+        return problem("bicubic", recipe.generator.resolution, p.focus)
+    size = round(math.exp(rng.uniform(math.log(p.smallest - 0.5), math.log(p.largest + 0.5))))
+    return problem(rng.choice(p.kernels), recipe.generator.resolution, min(max(size, p.smallest), p.largest))
+
+
+@lru_cache(maxsize=512)
+def problem(kernel: str, resolution: int, size: int) -> LinearOperator:
+    """A square downscaling, kept with its pseudo-inverse."""
+    return make_operator(kernel, hr_size=resolution, lr_size=size)

@@ -1,0 +1,145 @@
+"""posterior: consistent by construction, exact as saved, one address per seed, levels of random numbers, any size and kernel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import preimage
+from preimage.cli import main
+from preimage.degrade.linear import make_operator
+from preimage.errors import MethodError, OperatorError, WeightsError
+from preimage.image import read_image
+from preimage.invert.posterior import Posterior, answer, draw, load_sampler
+from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
+from preimage.weight_files import save_prior
+from preimage.weights import load_prior
+
+CONFIG = ConditionalConfig(64, width=16, channels=(8, 8), w_dim=12, z_global=10, z_parts=3, z_detail=2)
+
+
+@pytest.fixture(scope="module")
+def network() -> ConditionalGenerator:
+    torch.manual_seed(0)
+    made = ConditionalGenerator(CONFIG, "tiny-posterior").eval().requires_grad_(False)
+    made.rgb.weight.mul_(0.3)  # answers of an untrained network leave [0, 1] by far
+    for level in range(2):
+        made.get_parameter(f"levels.{level}.rgb.weight").mul_(0.3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def method(network) -> Posterior:
+    return Posterior(network, device="cpu")
+
+
+def photo(size: int, seed: int = 0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 3, 3, generator=rng) * 0.4 + 0.3
+    smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0]
+    return (smooth.clamp(0, 1) * 255).round() / 255
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "bilinear", "lanczos", "area", "gaussian"])
+@pytest.mark.parametrize("size", [3, 8, 11, 16, 23, 32])
+def test_answers_shrink_to_the_photo_before_and_after_rounding(method, kernel, size):
+    lr = photo(size)
+    operator = make_operator(kernel, hr_size=64, lr_size=size)
+    z = draw(CONFIG, range(2))
+    pictures = answer(method.network, operator, lr.expand(2, -1, -1, -1), z)
+    torch.testing.assert_close(operator(pictures), lr.expand(2, -1, -1, -1), atol=2e-4, rtol=0)
+    (found,) = method.sample(lr, range(2), operator)
+    assert float(found.error.max()) < 0.25
+    if (kernel, size) not in (("area", 23), ("lanczos", 32)):  # two or three pixels behind each: rounding has no room left
+        assert bool(found.exact.all())
+    assert float(found.error_before.max()) < 0.05
+    assert found.images.shape == (2, 3, 64, 64)
+    if size <= 16:  # above, so little is left open that an untrained network hardly varies it
+        assert float((found.images[0] - found.images[1]).abs().mean()) > 1e-3
+
+
+def test_gradients_reach_photo_and_random_numbers(network):
+    operator = make_operator("bicubic", hr_size=64, lr_size=8)
+    z = {level: value.requires_grad_() for level, value in draw(CONFIG, [0]).items()}
+    lr = photo(8)[None].requires_grad_()
+    answer(network, operator, lr, z).square().sum().backward()
+    assert all(float(x.grad.abs().sum()) > 0 for x in (lr, *z.values()))
+
+
+def test_a_seed_is_an_address(network):
+    lr = photo(8)
+    whole = preimage.upsample(lr, range(5), method=Posterior(network, device="cpu"))
+    for batch in (1, 2):
+        again = preimage.upsample(lr, [3, 1], method=Posterior(network, device="cpu", batch=batch))
+        assert float((again.images - whole.images[[3, 1]]).abs().max()) <= 1.01 / 255
+    assert set(whole.latents) == {f"z-{level}" for level in LEVELS}
+
+
+def test_temperature_draws_answers_together(method):
+    lr, spreads = photo(8), []
+    for temperature in (0.0, 0.5, 1.0):
+        found = preimage.upsample(lr, range(4), method=method, temperature=temperature)
+        spreads.append(float(found.spread().mean()))
+    assert spreads[0] < 0.01
+    assert spreads[0] < spreads[1] < spreads[2]
+
+
+def test_fresh_levels(method):
+    settings = method.settings.with_({"fresh": ["detail"], "base": 7})
+    z, base = method.random([1, 2], settings), method.random([7], method.settings)
+    for level in ("global", "parts"):
+        assert torch.equal(z[level], base[level].expand_as(z[level]))
+    assert torch.equal(z["detail"], method.random([1, 2], method.settings)["detail"])
+    lr = photo(8)
+    narrow = preimage.upsample(lr, range(4), method=method, fresh=("detail",))
+    wide = preimage.upsample(lr, range(4), method=method)
+    assert 0 < float(narrow.spread().mean()) < float(wide.spread().mean())
+
+
+def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
+    lr = photo(8)
+    for controls, words in (
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"fresh": ["eyes"]}, "eyes unknown; there are global, parts, detail"),
+        ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
+    ):
+        with pytest.raises(MethodError, match=words):
+            preimage.upsample(lr, 0, method=method, **controls)
+    with pytest.raises(OperatorError, match="nothing to imagine"):
+        preimage.upsample(photo(64), 0, method=method)
+    with pytest.raises(MethodError, match="preset 'paper' is unknown"):
+        Posterior(network, preset="paper")
+    with pytest.raises(MethodError, match="no network of posterior"):
+        Posterior(tiny_prior)  # type: ignore[arg-type]
+    save_prior(tmp_path / "prior.safetensors", tiny_prior, {})
+    with pytest.raises(WeightsError, match="answers no photos"):
+        load_sampler(tmp_path / "prior.safetensors")
+    with pytest.raises(WeightsError, match="kind 'prior', not an upsampler"):
+        load_sampler("faces64")
+    save_prior(tmp_path / "sampler.safetensors", network, {})
+    with pytest.raises(WeightsError, match="which is not a prior"):
+        load_prior(tmp_path / "sampler.safetensors")
+
+
+def test_the_command(network, tmp_path, capsys):
+    save_prior(tmp_path / "tiny.safetensors", network, {})
+    from preimage.files import save_png
+
+    save_png(tmp_path / "face.png", photo(11))
+    command = [
+        "upsample",
+        str(tmp_path / "face.png"),
+        "--method",
+        "posterior",
+        "--prior",
+        str(tmp_path / "tiny.safetensors"),
+    ]
+    assert main([*command, "-o", str(tmp_path / "out"), "--seeds", "0-2", "--device", "cpu", "--save-latents"]) == 0
+    assert "3 candidates written" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    found = preimage.upsample(
+        photo(11), range(3), method=Posterior(load_sampler(tmp_path / "tiny.safetensors"), device="cpu")
+    )
+    for i in range(3):
+        assert torch.equal(read_image(tmp_path / "out" / "face" / f"seed{i:04d}.png").pixels, found.images[i])

@@ -1,0 +1,72 @@
+"""The conditional generator: shapes, levels of random numbers, growth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from preimage.errors import WeightsError
+from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
+
+
+def inputs(config: ConditionalConfig, n: int = 2):
+    torch.manual_seed(1)
+    z = {level: torch.randn(n, *shape) for level, shape in config.z_shapes.items()}
+    return torch.rand(n, 3, config.resolution, config.resolution), torch.full((n,), 4.0), z
+
+
+@pytest.mark.parametrize(("resolution", "channels"), [(32, (8,)), (64, (8, 8)), (128, (8, 8, 4)), (256, (8, 8, 4, 4))])
+def test_every_size_answers_and_every_level_counts(resolution, channels):
+    config = ConditionalConfig(resolution, width=16, channels=channels, w_dim=12, z_global=10, z_parts=3, z_detail=2)
+    torch.manual_seed(0)
+    network = ConditionalGenerator(config)
+    photo, size, z = inputs(config)
+    found = network(photo, size, z)
+    assert found.shape == photo.shape
+    assert found.dtype == torch.float32
+    assert 0.01 < float(found.std()) < 2
+    for level in LEVELS:
+        assert not torch.allclose(network(photo, size, {**z, level: z[level] + 1}), found, atol=1e-4), level
+    assert not torch.allclose(network(photo, size + 1, z), found, atol=1e-4)
+    assert not torch.allclose(network(photo.flip(3), size, z), found, atol=1e-3)
+    found.square().mean().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
+
+
+def test_a_picture_of_a_batch_does_not_depend_on_the_others():
+    config = ConditionalConfig(32, width=16, channels=(8,), w_dim=12, z_global=10, z_parts=3, z_detail=2)
+    torch.manual_seed(0)
+    network = ConditionalGenerator(config)
+    photo, size, z = inputs(config, 3)
+    whole = network(photo, size, z)
+    for i in range(3):
+        alone = network(photo[i : i + 1], size[:1], {level: value[i : i + 1] for level, value in z.items()})
+        torch.testing.assert_close(alone[0], whole[i], atol=1e-5, rtol=1e-4)
+
+
+def test_the_shipped_size():
+    network = ConditionalGenerator(ConditionalConfig())
+    assert sum(p.numel() for p in network.parameters()) == 2_579_828
+    assert network.metadata()["architecture"] == "conditional"
+    with torch.device("meta"):
+        large = ConditionalGenerator(ConditionalConfig(128, channels=(96, 64, 32)))
+    assert sum(p.numel() for p in large.parameters()) > 2_579_828
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"resolution": 48}, "power of two from 32"),
+        ({"resolution": 16}, "power of two from 32"),
+        ({"resolution": 64.0}, "power of two from 32"),
+        ({"channels": (8,)}, "one width for each of 32, 64, …, 64 px"),
+        ({"channels": 3}, "one width for each"),
+        ({"width": 0}, r"width \(0\) must be a whole number"),
+        ({"width": 6}, "multiple of 4"),
+        ({"z_parts": 10**9}, r"z_parts .* from 1 to 8192"),
+        ({"channels": (8, "x")}, r"channels\[1\] \('x'\)"),
+    ],
+)
+def test_shapes_that_cannot_be(settings, message):
+    with pytest.raises(WeightsError, match=message):
+        ConditionalConfig(**settings)

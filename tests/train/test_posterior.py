@@ -1,0 +1,192 @@
+"""Training posterior: the score is a proper one, problems are drawn by address, a run leaves what it should and goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from preimage.errors import RecipeError
+from preimage.invert.posterior import draw, load_sampler
+from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
+from preimage.train.posterior import Problems, Recipe, describe, energy_score, grow, ratios, small, split, train
+from preimage.train.posterior_settings import adversary, draw_problem, problem
+from preimage.train.recipes import load_recipe
+from preimage.weight_files import read_metadata
+
+TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_global=6, z_parts=2, z_detail=1)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    for i in range(16):
+        coarse = Image.fromarray(rng.integers(40, 216, (5, 5, 3), dtype=np.uint8))
+        coarse.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path, faces) -> Recipe:
+    return Recipe(
+        out=str(tmp_path / "run"), data=[str(faces)], hold=4, generator=TINY,
+        problems=Problems(4, 12, ("bicubic", "area"), focus=8, focus_share=0.5), images=16, batch=4, snapshot=8, log=4,
+        feature_size=32, width=4, pixel_width=4, adversary_start=(4, 8), name="tiny",
+    )  # fmt: skip
+
+
+def lines(recipe: Recipe) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (Path(recipe.out) / "stats.jsonl").read_text().splitlines()]
+
+
+def test_the_score_is_smallest_for_the_true_distribution():
+    torch.manual_seed(0)
+    n, scores = 20_000, {}
+    truth = torch.randn(n, 4, 1, 1)
+    for spread in (0.0, 0.5, 0.8, 1.0, 1.25, 2.0):
+        far, near = energy_score(*(spread * torch.randn(n, 4, 1, 1) for _ in range(2)), truth)
+        scores[spread] = float(far - near / 2)
+    assert min(scores, key=scores.get) == 1.0
+    far, near = energy_score(torch.randn(n, 4, 1, 1), torch.randn(n, 4, 1, 1), truth)
+    assert float(near / far) == pytest.approx(1.0, abs=0.02)  # what stats.jsonl calls a perfect ratio
+
+
+def test_ratios_of_a_perfect_and_of_a_collapsed_sampler(recipe):
+    torch.manual_seed(0)
+    truth, other, third = (torch.rand(64, 3, 32, 32) for _ in range(3))
+    operator = problem("bicubic", 32, 8)
+    one = torch.ones(())
+    perfect = ratios(one, one, one, one, torch.cat([other, third]), truth, operator, recipe)
+    assert float(perfect["ratio_errors"]) == pytest.approx(4 / 3, abs=0.02)
+    collapsed = ratios(one, one * 0, one, one * 0, torch.cat([other, other]), truth, operator, recipe)
+    assert float(collapsed["ratio_errors"]) == pytest.approx(1.0)
+    assert float(collapsed["focus_ratio_features"]) == 0
+    assert "focus_ratio_errors" not in ratios(
+        one, one, one, one, torch.cat([other, third]), truth, problem("area", 32, 8), recipe
+    )
+
+
+def test_problems_are_drawn_by_address(recipe):
+    drawn = [draw_problem(recipe, 4 * i) for i in range(400)]
+    assert [d.spec() for d in drawn] == [draw_problem(recipe, 4 * i).spec() for i in range(400)]
+    assert {d.name for d in drawn} == {"bicubic", "area"}
+    sizes = [d.lr_size[0] for d in drawn]
+    assert (min(sizes), max(sizes)) == (4, 12)
+    focused = sum(d is problem("bicubic", 32, 8) for d in drawn)
+    assert 180 < focused < 260  # half, and a few by chance
+    assert [d.spec() for d in drawn] != [draw_problem(replace(recipe, seed=1), 4 * i).spec() for i in range(400)]
+
+
+def test_the_word_of_the_adversary_rises(recipe):
+    assert [adversary(recipe, images) for images in (0, 4, 6, 8, 100)] == [0, 0, 0.5, 1, 1]
+    assert adversary(replace(recipe, adversary_start=(0, 0)), 0) == 1
+
+
+def test_what_is_held_is_never_learned_from():
+    pictures = np.arange(100 * 3, dtype=np.uint8).reshape(100, 1, 1, 3)
+    learned, held = split(pictures, 7)
+    assert (len(learned), len(held)) == (93, 7)
+    assert not {x.tobytes() for x in learned} & {x.tobytes() for x in held}
+    assert split(pictures, 0)[0] is pictures
+    with pytest.raises(RecipeError, match="more than half"):
+        split(pictures, 51)
+
+
+def test_photos_are_what_a_file_would_hold():
+    truth = torch.rand(2, 3, 32, 32)
+    photo = small(truth, problem("bicubic", 32, 8))
+    assert photo.shape == (2, 3, 8, 8)
+    assert torch.equal((photo * 255).round() / 255, photo)
+
+
+def test_what_a_run_leaves_behind(recipe):
+    path = train(recipe)
+    assert path == Path(recipe.out) / "posterior.safetensors"
+    found = lines(recipe)
+    assert [line["images"] for line in found] == [4, 8, 12, 16]
+    assert "loss_d" not in found[0]
+    assert "loss_g" not in found[1]  # it learns from the fourth photo on, and is listened to after that
+    assert all(0 < line["ratio_features"] <= 2 and line["ratio_errors"] > 0 for line in found)
+    with Image.open(Path(recipe.out) / "grids" / "000000016.png") as grid:
+        assert grid.width > 8 * 128
+    about = read_metadata(path)
+    assert about["architecture"] == "conditional"
+    assert about["trained"]["images_seen"] == 16
+    assert about["trained"]["recipe"]["out"] == ""
+    assert about["trained"]["data"] == [Path(recipe.data[0]).name]
+    network = load_sampler(path)
+    assert network.config == TINY
+    assert not torch.equal(network.stem.weight, ConditionalGenerator(TINY).stem.weight)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not(recipe, tmp_path):
+    whole = load_file(train(recipe))
+    stopped = replace(recipe, out=str(tmp_path / "again"))
+    train(replace(stopped, images=8))
+    assert load_file(train(stopped)).keys() == whole.keys()
+    again = load_file(tmp_path / "again" / "posterior.safetensors")
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+    with pytest.raises(RecipeError, match="other settings of patch"):
+        train(replace(stopped, patch=8))
+
+
+def test_growth_keeps_what_was_learned(recipe, tmp_path):
+    torch.manual_seed(0)
+    start = ConditionalGenerator(TINY, "start")
+    large = ConditionalGenerator(replace(TINY, resolution=64, channels=(4, 4)), "large")
+    grow(large, start)
+    photo = torch.rand(2, 3, 32, 32)
+    z = draw(TINY, range(2))
+    size = torch.full((2,), 3.0)
+    with torch.no_grad():
+        wide = large(torch.nn.functional.interpolate(photo, scale_factor=2.0), size, z)
+        assert wide.shape == (2, 3, 64, 64)
+        assert float(wide.std()) > 0.01
+        assert all(torch.equal(large.state_dict()[k], v) for k, v in start.state_dict().items())
+    with pytest.raises(RecipeError, match="init: start has the shape"):
+        grow(ConditionalGenerator(replace(TINY, w_dim=9)), start)
+    first = train(recipe)
+    grown = replace(
+        recipe, out=str(tmp_path / "grown"), init=str(first), generator=large.config, images=8,
+        lr_steps=((0, 0.0, 2e-3), (4, 1e-3, 2e-3)), adversary_start=(0, 0),
+    )  # fmt: skip
+    train(grown)
+    found = lines(grown)
+    assert "ratio_features" not in found[0]  # the discriminator learns alone
+    assert "loss_g" in found[1]
+
+
+@pytest.mark.parametrize(("name", "count"), [("posterior-64", "2,579,828"), ("posterior-128", "2,625,044")])
+def test_shipped_recipes(name, count):
+    _, recipe = load_recipe(name)
+    assert describe(recipe).startswith(f"generator: {count} parameters")
+    torch.manual_seed(0)
+    network = ConditionalGenerator(recipe.generator)
+    sizes = {draw_problem(recipe, recipe.batch * i).lr_size[0] for i in range(300)}
+    assert max(sizes) <= recipe.problems.largest
+    assert network.resolution == int(name.partition("-")[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": -5}, "images"),
+        ({"problems": Problems(8, 40)}, "below 32"),
+        ({"problems": Problems(12, 8, focus=8)}, "must rise"),
+        ({"problems": Problems(4, 12, ("blur",), focus=8)}, "'blur' is not one of"),
+        ({"patch": 5}, "must divide"),
+        ({"adversary_start": (8, 4)}, "run backwards"),
+        ({"snapshot": 6}, "multiples of batch"),
+        ({"features": "magic"}, "'magic' is not one of"),
+    ],
+)
+def test_recipes_that_cannot_be(recipe, changes, words):
+    with pytest.raises(RecipeError, match=words):
+        replace(recipe, **changes)
