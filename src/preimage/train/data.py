@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from preimage.collection import Collection
 from preimage.errors import InputError
+from preimage.processes import alive, host
 
 Pictures = NDArray[np.uint8]
+
+_HALF_DONE = re.compile(r"\.(?:([0-9a-f]{8})-)?(\d{1,10})\.tmp\.npy$")
 
 
 def load_pictures(
@@ -54,22 +58,10 @@ def _cache_folder(cache: str | Path | None) -> Path:
 def _sweep(cache: Path) -> None:
     """Remove what processes that were killed while they filled the cache have left there; those that live go on."""
     for path in cache.glob("*.tmp.npy"):
-        process = path.name.split(".")[-3]
-        if process.isdecimal() and not _alive(int(process)):
+        whose = _HALF_DONE.search(path.name)  # files without a host are of older versions, or this machine's
+        if whose and whose[1] in (None, host()) and not alive(int(whose[2])):
             with suppress(OSError):
                 path.unlink()
-
-
-def _alive(process: int) -> bool:
-    if os.name != "posix":  # where signal 0 is none and would end the process
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> Pictures:
@@ -88,7 +80,7 @@ def _load(collection: Collection, resolution: int, cache: Path, progress: bool) 
     key = hashlib.sha256(repr(address).encode()).hexdigest()
     path = cache / f"{source.stem}-{resolution}-{key[:12]}.npy"
     if not path.is_file():
-        half_done = path.with_suffix(f".{os.getpid()}.tmp.npy")  # several processes may fill the same cache
+        half_done = path.with_suffix(f".{host()}-{os.getpid()}.tmp.npy")  # several processes may fill the same cache
         try:
             out = np.lib.format.open_memmap(half_done, "w+", np.uint8, (len(names), resolution, resolution, 3))
             for i, name in enumerate(tqdm(names, f"decoding {source.name}", disable=not progress)):
