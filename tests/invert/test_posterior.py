@@ -50,7 +50,10 @@ def test_answers_shrink_to_the_photo_before_and_after_rounding(method, kernel, s
     torch.testing.assert_close(operator(pictures), lr.expand(2, -1, -1, -1), atol=2e-4, rtol=0)
     (found,) = method.sample(lr, range(2), operator)
     assert float(found.error.max()) < 0.25
-    if (kernel, size) not in (("area", 23), ("lanczos", 32)):  # two or three pixels behind each: rounding has no room left
+    if (kernel, size) not in (
+        ("area", 23),
+        ("lanczos", 32),
+    ):  # two or three pixels behind each: rounding has no room left
         assert bool(found.exact.all())
     assert float(found.error_before.max()) < 0.05
     assert found.images.shape == (2, 3, 64, 64)

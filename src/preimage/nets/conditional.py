@@ -139,9 +139,7 @@ class ConditionalGenerator(nn.Module):
         self.squeeze = EqualConv2d(n, quarter, 1)
         self.code = EqualLinear(quarter * 64, c.w_dim, activate=True)
         sizes = [c.z_global + c.w_dim + 1, c.w_dim, c.w_dim, c.w_dim]
-        self.mapping = nn.Sequential(
-            *(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes))
-        )
+        self.mapping = nn.Sequential(*(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes)))
         self.parts = nn.ModuleList(
             [Layer(n + c.z_parts, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
         )
