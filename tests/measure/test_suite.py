@@ -44,6 +44,7 @@ def test_what_was_named_must_be_there(tmp_path):
     assert Suite().chooser is None
 
 
+@pytest.mark.weights
 def test_stand_ins_keep_their_honest_names():
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent")

@@ -15,7 +15,18 @@ from safetensors.torch import load_file
 from preimage.errors import RecipeError
 from preimage.invert.posterior import draw, load_sampler
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
-from preimage.train.posterior import Problems, Recipe, describe, energy_score, grow, ratios, small, split, train
+from preimage.train.posterior import (
+    Problems,
+    Recipe,
+    build_run,
+    describe,
+    energy_score,
+    grow,
+    ratios,
+    small,
+    split,
+    train,
+)
 from preimage.train.posterior_settings import adversary, draw_problem, problem
 from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata
@@ -153,6 +164,15 @@ def test_growth_keeps_what_was_learned(recipe, tmp_path):
     with pytest.raises(RecipeError, match="init: start has the shape"):
         grow(ConditionalGenerator(replace(TINY, w_dim=9)), start)
     first = train(recipe)
+    heads = Path(recipe.out) / "state" / "model_1.safetensors"
+    (_, d, *_) = build_run(replace(recipe, init_discriminator=str(heads)))
+    saved = load_file(heads)
+    assert all(torch.equal(value, saved[key]) for key, value in d.state_dict().items())
+    (_, d, *_) = build_run(replace(recipe, init_discriminator=str(heads), pixel_width=8))
+    assert torch.equal(d.state_dict()["heads.0.0.bias"], saved["heads.0.0.bias"])
+    for path in (first, tmp_path / "gone"):
+        with pytest.raises(RecipeError, match="init_discriminator: "):
+            build_run(replace(recipe, init_discriminator=str(path)))
     grown = replace(
         recipe, out=str(tmp_path / "grown"), init=str(first), generator=large.config, images=8,
         lr_steps=((0, 0.0, 2e-3), (4, 1e-3, 2e-3)), adversary_start=(0, 0),

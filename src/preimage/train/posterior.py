@@ -24,6 +24,7 @@ from preimage.nets.conditional import ConditionalGenerator
 from preimage.nets.discriminators import ProjectedDiscriminator
 from preimage.nets.features import load_features
 from preimage.nets.layers import channels_last
+from preimage.texts import one_line
 from preimage.train import losses
 from preimage.train.data import Pictures, batches, load_pictures
 from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
@@ -46,6 +47,8 @@ def build_run(
         grow(g, load_sampler(recipe.init))
     network = load_features(recipe.features, recipe.feature_weights)
     d = ProjectedDiscriminator(network, recipe.feature_size, recipe.width, recipe.pixel_width, g.resolution)
+    if recipe.init_discriminator:
+        inherit(d, recipe.init_discriminator)
     opt_g, opt_d = (
         torch.optim.Adam(network.parameters(), lr=rate, betas=recipe.betas, eps=1e-8)
         for network, rate in zip((g, d), rates(recipe, 0), strict=True)
@@ -67,6 +70,28 @@ def grow(g: ConditionalGenerator, start: ConditionalGenerator) -> None:
     g.load_state_dict(start.state_dict(), strict=False)
     for i in range(levels, len(g.levels)):
         g.get_parameter(f"levels.{i}.rgb.weight").zero_()
+
+
+def inherit(d: ProjectedDiscriminator, path: str | Path) -> None:
+    """Give a discriminator those saved tensors that fit it by name and shape.
+
+    Raises:
+        RecipeError: no readable file, or nothing in it fits.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        saved = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(
+            f"init_discriminator: {path} is not a readable safetensors file ({one_line(error)})."
+        ) from None
+    own = d.state_dict()
+    fitting = {key: value for key, value in saved.items() if key in own and own[key].shape == value.shape}
+    if not any(key.startswith("heads.") for key in fitting):
+        raise RecipeError(f"init_discriminator: {path} holds no head that fits; width must be the same.")
+    d.load_state_dict(fitting, strict=False)
 
 
 def energy_score(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +148,19 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average)
     run = Run(Path(recipe.out), accelerator)
-    free = ("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision", "feature_weights", "init")
+    free = (
+        "images",
+        "snapshot",
+        "log",
+        "compile",
+        "data",
+        "out",
+        "lr_steps",
+        "precision",
+        "feature_weights",
+        "init",
+        "init_discriminator",
+    )
     run.begin(asdict(recipe), resume, may_change=free)
     stream = batches(pictures, n, recipe.seed, run.progress.images, rank, accelerator.num_processes)
     autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
@@ -263,7 +300,7 @@ def export(average: ConditionalGenerator, recipe: Recipe, run: Run) -> Path:
         names = [Path(source).name for source in recipe.data]
         weights = Path(recipe.feature_weights).name
         init = Path(recipe.init).name
-        about = asdict(replace(recipe, out="", data=names, feature_weights=weights, init=init))
+        about = asdict(replace(recipe, out="", data=names, feature_weights=weights, init=init, init_discriminator=""))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": names}
         save_prior(path, average, trained)
     run.accelerator.wait_for_everyone()

@@ -67,6 +67,8 @@ class Recipe:
         log: photos between two lines of stats.jsonl.
         seed: of everything random.
         init: an exported network to start from, of this shape or without its last levels, which then begin at zero.
+        init_discriminator: a saved discriminator whose heads to start from, such as runs/NAME/state/model_1.safetensors; what does
+            not fit, such as the head on pixels of another size, starts anew.
         name: of the exported network.
     """
 
@@ -99,6 +101,7 @@ class Recipe:
     log: int = 800
     seed: int = 0
     init: str = ""
+    init_discriminator: str = ""
     name: str = "posterior"
 
     def __post_init__(self) -> None:
