@@ -8,9 +8,10 @@ import torch
 import preimage
 from preimage.cli import main
 from preimage.degrade.linear import make_operator
-from preimage.errors import MethodError, OperatorError, WeightsError
+from preimage.errors import InputError, MethodError, OperatorError, WeightsError
+from preimage.files import save_png
 from preimage.image import read_image
-from preimage.invert.posterior import Posterior, answer, draw, load_sampler
+from preimage.invert.posterior import Posterior, answer, draw, encode, load_sampler
 from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
 from preimage.weight_files import save_prior
 from preimage.weights import load_prior
@@ -99,6 +100,35 @@ def test_fresh_levels(method):
     assert 0 < float(narrow.spread().mean()) < float(wide.spread().mean())
 
 
+def test_a_reference_is_answered_by_itself(network, method, tmp_path):
+    torch.manual_seed(1)
+    operator = make_operator("bicubic", hr_size=64, lr_size=8)
+    hidden = {level: torch.randn(1, *shape) for level, shape in CONFIG.z_shapes.items()}
+    lr = photo(8)
+    truth = answer(network, operator, lr[None], hidden)[0].clamp(0, 1)
+    found = encode(network, operator, truth, steps=60)
+    assert all(0 < float(x.square().mean().sqrt()) < 1.001 for x in found.values())
+    misses = {}
+    for name, z in (("found", found), ("another", draw(CONFIG, [3]))):
+        misses[name] = float((answer(network, operator, operator(truth[None]), z) - truth).abs().mean())
+    assert misses["found"] < 0.6 * misses["another"]
+    save_png(tmp_path / "reference.png", truth)
+    like = preimage.upsample(lr, range(3), method=method, reference=str(tmp_path / "reference.png"), blend=1.0)
+    free = preimage.upsample(lr, range(3), method=method)
+    assert bool(like.exact.all())
+    assert float((like.images - truth).abs().mean()) < float((free.images - truth).abs().mean())
+
+
+def test_moving_towards_another_seed(method):
+    lr = photo(8)
+    own, other = (preimage.upsample(lr, seed, method=method).images[0] for seed in (1, 2))
+    for share, wanted in ((0.0, own), (1.0, other)):
+        found = preimage.upsample(lr, 1, method=method, towards=2, blend=share)
+        assert float((found.images[0] - wanted).abs().max()) <= 1.01 / 255
+    between = preimage.upsample(lr, 1, method=method, towards=2, blend=0.5)
+    assert 0 < float((between.images[0] - other).abs().mean()) < float((own - other).abs().mean())
+
+
 def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
     lr = photo(8)
     for controls, words in (
@@ -106,9 +136,16 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
         ({"temperature": float("nan")}, "temperature"),
         ({"fresh": ["eyes"]}, "eyes unknown; there are global, parts, detail"),
         ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
+        ({"blend": 2}, "blend"),
+        ({"reference": "x.png", "towards": 1}, "give one of them"),
     ):
         with pytest.raises(MethodError, match=words):
             preimage.upsample(lr, 0, method=method, **controls)
+    with pytest.raises(InputError, match="no such file"):
+        preimage.upsample(lr, 0, method=method, reference=str(tmp_path / "gone.png"))
+    save_png(tmp_path / "small.png", lr)
+    with pytest.raises(MethodError, match="8x8 pixels, but a reference must have 64"):
+        preimage.upsample(lr, 0, method=method, reference=str(tmp_path / "small.png"))
     with pytest.raises(OperatorError, match="nothing to imagine"):
         preimage.upsample(photo(64), 0, method=method)
     with pytest.raises(MethodError, match="preset 'paper' is unknown"):
@@ -127,8 +164,6 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
 
 def test_the_command(network, tmp_path, capsys):
     save_prior(tmp_path / "tiny.safetensors", network, {})
-    from preimage.files import save_png
-
     save_png(tmp_path / "face.png", photo(11))
     command = [
         "upsample",

@@ -15,7 +15,7 @@ from preimage.cli.options import border_option, failures, operator_options, valu
 def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("inputs", nargs="+", help="files, folders or globs of small face pictures")
     p.add_argument("-o", "--output", required=True, help="folder for the results")
-    p.add_argument("--method.name", default="pulse", help="written --method NAME: pulse, sr-nam or bicubic")
+    p.add_argument("--method.name", default="pulse", help="written --method NAME: pulse, posterior, sr-nam or bicubic")
     p.add_argument("--preset", default="default", help="settings of the method: default or paper")
     p.add_argument(
         "--prior", type=str | None, default=None, help="name, path or hf-hub:owner/repo (preimage models list)"
@@ -39,15 +39,13 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     presets = _presets(value_of(argv, "--method", "pulse"))
     if presets:
-        from preimage.invert.settings import SearchSettings
-
-        p.add_class_arguments(SearchSettings, "method", as_group=False)
         preset = presets.get(value_of(argv, "--preset", "default"), presets["default"])
+        p.add_class_arguments(type(preset), "method", as_group=False)
         p.set_defaults({f"method.{key}": value for key, value in asdict(preset).items()})
 
 
 def _presets(method: str) -> Mapping[str, Any]:
-    """Presets of a method that searches; none for the others."""
+    """Presets of a method that has controls; none for the others."""
     if method == "pulse":
         from preimage.invert.pulse import PRESETS as pulse
 
@@ -56,6 +54,10 @@ def _presets(method: str) -> Mapping[str, Any]:
         from preimage.invert.nam import PRESETS as nam
 
         return nam
+    if method == "posterior":
+        from preimage.invert.posterior import PRESETS as posterior
+
+        return posterior
     return {}
 
 

@@ -23,7 +23,7 @@ from preimage.degrade.learned import Operator
 from preimage.degrade.linear import LinearOperator
 from preimage.device import autocast, resolve_device, resolve_precision
 from preimage.errors import MethodError
-from preimage.image import check_lr
+from preimage.image import as_picture, check_lr, open_image, picture_size
 from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, operator_for
 from preimage.memory import AUTO, halved, is_out_of_memory, parse_batch
@@ -70,6 +70,44 @@ def answer(
     return operator.project(picture.float(), photo)
 
 
+def encode(
+    network: ConditionalGenerator, operator: LinearOperator, picture: Tensor, steps: int = 60, rate: float = 0.1
+) -> dict[str, Tensor]:
+    """Random numbers with which a picture's own small version is answered by that picture, as nearly as the network can.
+
+    Adam from zero, on the mean absolute difference at full size and at half, with the density of the numbers as a prior.
+
+    Args:
+        network: frozen.
+        operator: the downscaling between the sizes at hand.
+        picture: (3, R, R) in [0, 1].
+        steps: of the search.
+        rate: of Adam.
+
+    Returns:
+        One row of numbers by level, none longer than such numbers are on average.
+    """
+    truth = picture[None].to(next(network.parameters()).device).float()
+    photo = operator(truth).clamp(0, 1)
+    z = {level: torch.zeros(1, *shape, device=truth.device) for level, shape in network.config.z_shapes.items()}
+    optimiser = torch.optim.Adam([x.requires_grad_() for x in z.values()], lr=rate)
+    for _ in range(steps):
+        with torch.enable_grad():
+            miss = answer(network, operator, photo, z) - truth
+            loss = miss.abs().mean() + F.avg_pool2d(miss, 2).abs().mean()
+            loss = loss + 1e-6 * torch.stack([x.square().sum() for x in z.values()]).sum()
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+        optimiser.step()
+    return {level: x.detach() / x.detach().square().mean().sqrt().clamp_min(1) for level, x in z.items()}
+
+
+def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Random numbers moved by `share` from z towards other; of the same spread all the way, as sums of independent ones are."""
+    angle = share * math.pi / 2
+    return {level: math.cos(angle) * x + math.sin(angle) * other[level] for level, x in z.items()}
+
+
 def load_sampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> ConditionalGenerator:
     """A network of this method, frozen and in eval mode.
 
@@ -93,11 +131,18 @@ class PosteriorSettings:
         fresh: levels of random numbers that a seed decides, of "global", "parts", "detail" (coarse to fine); the others are
             those of `base` for all seeds: ("detail",) varies small things and keeps the outline.
         base: seed of the levels that are not fresh.
+        reference: a sharp, aligned face whose look is taken over: random numbers are found that answer its own small version
+            with it (`encode`), and the seeds' numbers are moved towards them. Empty: none.
+        towards: another seed to move towards, or -1 for none; not together with a reference.
+        blend: how far, from 0 (the seed's own numbers) to 1.
     """
 
     temperature: float = 1.0
     fresh: tuple[str, ...] = LEVELS
     base: int = 0
+    reference: str = ""
+    towards: int = -1
+    blend: float = 0.7
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fresh", (self.fresh,) if isinstance(self.fresh, str) else tuple(self.fresh))
@@ -105,6 +150,10 @@ class PosteriorSettings:
             raise MethodError(f"temperature ({self.temperature}) must lie in [0, 2]; 1 is as trained.")
         if unknown := [level for level in self.fresh if level not in LEVELS]:
             raise MethodError(f"fresh: {', '.join(map(str, unknown))} unknown; there are {', '.join(LEVELS)}.")
+        if not 0 <= self.blend <= 1:
+            raise MethodError(f"blend ({self.blend}) must lie in [0, 1]: 0 keeps the seed's own numbers.")
+        if self.reference and self.towards >= 0:
+            raise MethodError("reference and towards both say where to; give one of them.")
 
     def with_(self, controls: Mapping[str, Any]) -> PosteriorSettings:
         """A copy with some controls changed.
@@ -116,6 +165,9 @@ class PosteriorSettings:
         if unknown := [name for name in controls if name not in known]:
             raise MethodError(f"posterior has no control {', '.join(unknown)}; there are {', '.join(known)}.")
         return replace(self, **controls)
+
+
+PRESETS: Mapping[str, PosteriorSettings] = {"default": PosteriorSettings()}
 
 
 class Posterior:
@@ -137,7 +189,7 @@ class Posterior:
         summary="one pass of a network whose last layer is the projection: many answers, exact by construction",
         steers=("temperature", *LEVELS),
     )
-    presets: ClassVar[Mapping[str, PosteriorSettings]] = {"default": PosteriorSettings()}
+    presets: ClassVar[Mapping[str, PosteriorSettings]] = PRESETS
 
     def __init__(
         self,
@@ -161,6 +213,7 @@ class Posterior:
         self.network.to(self.device).eval().requires_grad_(False)
         channels_last(self.network)
         self.settings = self.presets[preset]
+        self._known: dict[tuple[str, LinearOperator], dict[str, Tensor]] = {}
 
     @property
     def resolution(self) -> int:
@@ -209,7 +262,7 @@ class Posterior:
     ) -> Iterator[Candidates]:
         while seeds:
             began, chosen = time.monotonic(), seeds[: self.batch]
-            z = self.random(chosen, settings)
+            z = self.random(chosen, settings, operator)
             images = self._answers(lr, operator, z)
             if images is None:
                 self.batch = halved(chosen, self.network.name)
@@ -226,16 +279,43 @@ class Posterior:
                 method=self.name, prior=self.network.name,
             )  # fmt: skip
 
-    def random(self, seeds: Sequence[int], settings: PosteriorSettings) -> dict[str, Tensor]:
-        """The random numbers of these seeds, by level, as the settings ask for."""
-        config = self.network.config
-        return {
-            level: settings.temperature
-            * draw(config, seeds if level in settings.fresh else [settings.base] * len(seeds), self.device, level)[
-                level
-            ]
-            for level in LEVELS
-        }
+    def random(
+        self, seeds: Sequence[int], settings: PosteriorSettings, operator: LinearOperator | None = None
+    ) -> dict[str, Tensor]:
+        """The random numbers of these seeds, by level, as the settings ask for.
+
+        Args:
+            seeds: one row each.
+            settings: how.
+            operator: the downscaling, which a reference needs.
+
+        Raises:
+            InputError, MethodError: a reference that is no picture, or too small.
+        """
+        config, z = self.network.config, dict[str, Tensor]()
+        for level in LEVELS:
+            z |= draw(config, seeds if level in settings.fresh else [settings.base] * len(seeds), self.device, level)
+        if settings.reference and operator is not None:
+            z = blend(z, self._encoded(settings.reference, operator), settings.blend)
+        elif settings.towards >= 0:
+            z = blend(z, draw(config, [settings.towards], self.device), settings.blend)
+        return {level: settings.temperature * x for level, x in z.items()}
+
+    def _encoded(self, reference: str, operator: LinearOperator) -> dict[str, Tensor]:
+        """The numbers of a reference, found once for each downscaling."""
+        from PIL import Image, ImageOps
+
+        if (reference, operator) not in self._known:
+            side, (width, height) = self.resolution, picture_size(reference)
+            if min(width, height) < side:
+                raise MethodError(
+                    f"{reference}: {width}x{height} pixels, but a reference must have {side} or more on a side."
+                )
+            with open_image(Path(reference)) as image:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+            square = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
+            self._known[reference, operator] = encode(self.network, operator, as_picture(square).pixels)
+        return self._known[reference, operator]
 
     def _answers(self, lr: Tensor, operator: LinearOperator, z: Mapping[str, Tensor]) -> Tensor | None:
         """Pictures (n, 3, R, R) on the CPU; None where memory ran out."""
