@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from preimage.weight_files import read_metadata, sha256
-from preimage.weights import FOLDER, load_degradation
+from embedding import embed
 
 LIMIT = 5_000_000  # bytes
 
@@ -37,33 +35,7 @@ def main() -> None:
     parser.add_argument("--description", required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     options = parser.parse_args()
-    about = read_metadata(options.file)
-    load_degradation(options.file)  # refuses a file that does not load
-    if options.file.stat().st_size > LIMIT:
-        raise SystemExit(f"{options.file}: {options.file.stat().st_size} bytes, more than {LIMIT}.")
-    metrics = measured(options.metrics)
-    target = FOLDER / f"{about['name']}.safetensors"
-    if options.file.resolve() != target.resolve():
-        shutil.copyfile(options.file, target)
-    target.chmod(0o644)
-    row = {
-        "name": about["name"],
-        "file": target.name,
-        "kind": "degradation",
-        "sha256": sha256(target),
-        "licence": about["licence"],
-        "description": options.description,
-        "recipe": about["name"],
-        "images_seen": about["trained"]["images_seen"],
-        "data": about["trained"]["data"],
-        "metrics": metrics,
-    }
-    table = FOLDER / "table.json"
-    rows = json.loads(table.read_text())
-    kept = [r for r in rows if r["name"] != row["name"]]
-    at = next((i for i, r in enumerate(rows) if r["name"] == row["name"]), len(kept))
-    table.write_text(json.dumps([*kept[:at], row, *kept[at:]], indent=1) + "\n")
-    print(f"embedded {target.name}, sha256 {row['sha256'][:12]}…, {row['images_seen']:,} pictures seen")
+    embed(options.file, "degradation", options.description, measured(options.metrics), LIMIT)
 
 
 if __name__ == "__main__":

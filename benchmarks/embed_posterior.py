@@ -1,0 +1,38 @@
+"""Put a trained posterior network into the package, with what `preimage bench` measured of it.
+
+preimage bench --data faces256-val.zip --methods bicubic,pulse,posterior=FILE … -o out   # see docs/posterior.md
+python benchmarks/embed_posterior.py runs/posterior-64/posterior.safetensors --description "…" --report out/report.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from embedding import embed
+
+METHOD = "posterior"
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """The summary of the method in a report of `preimage bench`, with the command that made it."""
+    report = json.loads(path.read_text())
+    for method in report["methods"]:
+        if method["name"] == METHOD:
+            return {"command": report["command"], "about": report["about"], "summary": method["summary"]}
+    raise SystemExit(f"{path}: no method {METHOD} in this report.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--description", required=True)
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    embed(options.file, "upsampler", options.description, measured(options.report) if options.report else {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What the embed_*.py scripts share: put a trained file into the package and into the table of its weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from preimage.train.recipes import list_recipes, recipe_text
+from preimage.weight_files import read_metadata, read_module, sha256
+from preimage.weights import FOLDER
+
+LIMIT = 25 * 2**20  # bytes a single embedded file may have
+
+
+def recipe_of(name: str) -> str:
+    """The shipped recipe that trains a network of this name."""
+    for recipe in list_recipes():
+        if yaml.safe_load(recipe_text(recipe)).get("name") == name:
+            return recipe
+    raise SystemExit(
+        f"no shipped recipe has `name: {name}`; add the one that trained this file to src/preimage/recipes."
+    )
+
+
+def embed(file: Path, kind: str, description: str, metrics: dict[str, Any], limit: int = LIMIT) -> None:
+    """Copy the file and write its line of the table: hash, recipe, pictures seen, data, metrics; refuses what does not load."""
+    about = read_metadata(file)
+    read_module(file)
+    recipe = recipe_of(about["name"])
+    if file.stat().st_size > limit:
+        raise SystemExit(f"{file}: {file.stat().st_size} bytes, more than {limit}.")
+    target = FOLDER / f"{about['name']}.safetensors"
+    if file.resolve() != target.resolve():
+        shutil.copyfile(file, target)
+    target.chmod(0o644)
+    row = {
+        "name": about["name"],
+        "file": target.name,
+        "kind": kind,
+        "sha256": sha256(target),
+        "licence": about["licence"],
+        "description": description,
+        "recipe": recipe,
+        "images_seen": about["trained"]["images_seen"],
+        "data": about["trained"]["data"],
+        "metrics": metrics,
+    }
+    table = FOLDER / "table.json"
+    rows = json.loads(table.read_text()) if table.is_file() else []
+    kept = [r for r in rows if r["name"] != row["name"]]
+    at = next((i for i, r in enumerate(rows) if r["name"] == row["name"]), len(kept))
+    table.write_text(json.dumps([*kept[:at], row, *kept[at:]], indent=1) + "\n")
+    print(f"embedded {target.name}, sha256 {row['sha256'][:12]}…, {row['images_seen']:,} pictures seen")
