@@ -16,7 +16,9 @@ from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGene
 from preimage.weight_files import save_prior
 from preimage.weights import load_prior
 
-CONFIG = ConditionalConfig(64, width=16, channels=(8, 8), w_dim=12, z_global=10, z_parts=3, z_detail=2)
+CONFIG = ConditionalConfig(
+    64, width=16, channels=(8, 8), w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +93,7 @@ def test_temperature_draws_answers_together(method):
 def test_fresh_levels(method):
     settings = method.settings.with_({"fresh": ["detail"], "base": 7})
     z, base = method.random([1, 2], settings), method.random([7], method.settings)
-    for level in ("global", "parts"):
-        assert torch.equal(z[level], base[level].expand_as(z[level]))
+    assert torch.equal(z["outline"], base["outline"].expand_as(z["outline"]))
     assert torch.equal(z["detail"], method.random([1, 2], method.settings)["detail"])
     lr = photo(8)
     narrow = preimage.upsample(lr, range(4), method=method, fresh=("detail",))
@@ -134,7 +135,7 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
     for controls, words in (
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"fresh": ["eyes"]}, "eyes unknown; there are global, parts, detail"),
+        ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail"),
         ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
         ({"blend": 2}, "blend"),
         ({"reference": "x.png", "towards": 1}, "give one of them"),

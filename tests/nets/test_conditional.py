@@ -17,7 +17,9 @@ def inputs(config: ConditionalConfig, n: int = 2):
 
 @pytest.mark.parametrize(("resolution", "channels"), [(32, (8,)), (64, (8, 8)), (128, (8, 8, 4)), (256, (8, 8, 4, 4))])
 def test_every_size_answers_and_every_level_counts(resolution, channels):
-    config = ConditionalConfig(resolution, width=16, channels=channels, w_dim=12, z_global=10, z_parts=3, z_detail=2)
+    config = ConditionalConfig(
+        resolution, width=16, channels=channels, w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2
+    )
     torch.manual_seed(0)
     network = ConditionalGenerator(config)
     photo, size, z = inputs(config)
@@ -34,7 +36,9 @@ def test_every_size_answers_and_every_level_counts(resolution, channels):
 
 
 def test_a_picture_of_a_batch_does_not_depend_on_the_others():
-    config = ConditionalConfig(32, width=16, channels=(8,), w_dim=12, z_global=10, z_parts=3, z_detail=2)
+    config = ConditionalConfig(
+        32, width=16, channels=(8,), w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2
+    )
     torch.manual_seed(0)
     network = ConditionalGenerator(config)
     photo, size, z = inputs(config, 3)
@@ -46,11 +50,11 @@ def test_a_picture_of_a_batch_does_not_depend_on_the_others():
 
 def test_the_shipped_size():
     network = ConditionalGenerator(ConditionalConfig())
-    assert sum(p.numel() for p in network.parameters()) == 2_579_828
+    assert sum(p.numel() for p in network.parameters()) == 2_833_784
     assert network.metadata()["architecture"] == "conditional"
     with torch.device("meta"):
         large = ConditionalGenerator(ConditionalConfig(128, channels=(96, 64, 32)))
-    assert sum(p.numel() for p in large.parameters()) > 2_579_828
+    assert sum(p.numel() for p in large.parameters()) > 2_833_784
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_the_shipped_size():
         ({"channels": 3}, "one width for each"),
         ({"width": 0}, r"width \(0\) must be a whole number"),
         ({"width": 6}, "multiple of 4"),
-        ({"z_parts": 10**9}, r"z_parts .* from 1 to 8192"),
+        ({"map_outline": 10**9}, r"map_outline .* from 1 to 8192"),
         ({"channels": (8, "x")}, r"channels\[1\] \('x'\)"),
     ],
 )

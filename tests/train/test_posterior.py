@@ -31,7 +31,7 @@ from preimage.train.posterior_settings import adversary, draw_problem, problem
 from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata
 
-TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_global=6, z_parts=2, z_detail=1)
+TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=6, z_detail=4, map_outline=2, map_detail=1)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_growth_keeps_what_was_learned(recipe, tmp_path):
     assert "loss_g" in found[1]
 
 
-@pytest.mark.parametrize(("name", "count"), [("posterior-64", "2,579,828"), ("posterior-128", "2,625,044")])
+@pytest.mark.parametrize(("name", "count"), [("posterior-64", "2,833,784"), ("posterior-128", "2,879,000")])
 def test_shipped_recipes(name, count):
     _, recipe = load_recipe(name)
     assert describe(recipe).startswith(f"generator: {count} parameters")

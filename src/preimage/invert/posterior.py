@@ -128,7 +128,7 @@ class PosteriorSettings:
     Attributes:
         temperature: spread of the random numbers; 1 as trained, below it answers come nearer to each other and to the average, 0
             gives one answer.
-        fresh: levels of random numbers that a seed decides, of "global", "parts", "detail" (coarse to fine); the others are
+        fresh: levels of random numbers that a seed decides, of "outline", "detail" (coarse to fine); the others are
             those of `base` for all seeds: ("detail",) varies small things and keeps the outline.
         base: seed of the levels that are not fresh.
         reference: a sharp, aligned face whose look is taken over: random numbers are found that answer its own small version

@@ -1,9 +1,10 @@
 """A generator under a condition: a small photo and random numbers in, a large picture out, in one pass.
 
-The photo of any size and downscaling arrives as its pseudo-inverse enlargement on a fixed grid. Random numbers steer it on
-three levels, coarse to fine: one vector for the whole picture, which modulates every convolution (StyleGAN2), a map of 8x8
-places for the parts of the face, and one of 16x16 for their detail. Everything finer is decided by the network: random maps at
-fine levels were tried, and it made grain of them.
+The photo of any size and downscaling arrives as its pseudo-inverse enlargement on a fixed grid; a code of it modulates every
+convolution (StyleGAN2). Random numbers enter on two levels, coarse to fine: one vector makes a map of 8x8 places for the outline,
+another a map of 16x16 for detail, both through a dense layer, so that the network learns which places vary together. What was
+tried instead: random numbers in the modulation became a dial of contrast that spoilt pictures, maps of independent random numbers
+were ignored, and fine ones became grain.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ GRID = 64
 """Side on which the network sees the photo; photos of up to 48 pixels lose nothing on it."""
 UNSHUFFLE = 4
 """4x4 pixels of the grid become channels: the trunk runs at 16x16 and still sees every pixel."""
-LEVELS = ("global", "parts", "detail")
+LEVELS = ("outline", "detail")
 """Random numbers by the scale that they decide, coarse to fine."""
 
 
@@ -39,17 +40,18 @@ class ConditionalConfig:
         width: channels of the trunk (8x8 and 16x16).
         channels: channels of the levels behind it, from 32 px on; as many as it takes to reach `resolution`.
         w_dim: size of the code that modulates every convolution.
-        z_global: random numbers for the whole picture.
-        z_parts, z_detail: channels of the random maps of 8x8 and of 16x16 places.
+        z_outline, z_detail: how many random numbers each level takes.
+        map_outline, map_detail: channels of the maps of 8x8 and of 16x16 places that they become.
     """
 
     resolution: int = 64
     width: int = 128
     channels: tuple[int, ...] = (96, 64)
     w_dim: int = 128
-    z_global: int = 128
-    z_parts: int = 16
-    z_detail: int = 4
+    z_outline: int = 128
+    z_detail: int = 64
+    map_outline: int = 16
+    map_detail: int = 8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels) if isinstance(self.channels, list) else self.channels)
@@ -63,7 +65,7 @@ class ConditionalConfig:
                 f"conditional generator: channels ({self.channels!r:.60}) must list one width for each of 32, 64, …, {side} px."
             )
         widths = {f"channels[{i}]": c for i, c in enumerate(self.channels)}
-        names = ("width", "w_dim", "z_global", "z_parts", "z_detail")
+        names = ("width", "w_dim", "z_outline", "z_detail", "map_outline", "map_detail")
         check_whole("conditional generator", widths | {name: getattr(self, name) for name in names}, 1, WIDEST)
         if self.width % 4:
             raise WeightsError(f"conditional generator: width ({self.width}) must be a multiple of 4.")
@@ -71,7 +73,7 @@ class ConditionalConfig:
     @property
     def z_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of the random numbers of each level, for one picture."""
-        return {"global": (self.z_global,), "parts": (self.z_parts, 8, 8), "detail": (self.z_detail, 16, 16)}
+        return {"outline": (self.z_outline,), "detail": (self.z_detail,)}
 
 
 class Layer(ModulatedConv2d):
@@ -138,12 +140,14 @@ class ConditionalGenerator(nn.Module):
         self.down = nn.Sequential(EqualConv2d(n, n, 3, down=True), EqualConv2d(n, n, 3))
         self.squeeze = EqualConv2d(n, quarter, 1)
         self.code = EqualLinear(quarter * 64, c.w_dim, activate=True)
-        sizes = [c.z_global + c.w_dim + 1, c.w_dim, c.w_dim, c.w_dim]
+        sizes = [c.w_dim + 1, c.w_dim, c.w_dim, c.w_dim]
         self.mapping = nn.Sequential(*(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes)))
-        self.parts = nn.ModuleList(
-            [Layer(n + c.z_parts, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
+        self.map_outline = EqualLinear(c.z_outline, c.map_outline * 64, activate=True)
+        self.map_detail = EqualLinear(c.z_detail, c.map_detail * 256, activate=True)
+        self.outline = nn.ModuleList(
+            [Layer(n + c.map_outline, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
         )
-        self.detail = Layer(n + c.z_detail, n, c.w_dim)
+        self.detail = Layer(n + c.map_detail, n, c.w_dim)
         self.trunk = nn.ModuleList([Pair(n, c.w_dim), Pair(n, c.w_dim)])
         self.rgb = ModulatedConv2d(n, 3, 1, c.w_dim, demodulate=False)
         widths = (n, *c.channels)
@@ -180,11 +184,11 @@ class ConditionalGenerator(nn.Module):
         x = x + 0.5 * self.look(x)
         low = self.down(x)
         known = self.code(self.squeeze(low).flatten(1))
-        w = self.mapping(torch.cat([z["global"], known, size[:, None] - 4], dim=1))
-        first, second, up = self.parts
-        low = second(first(torch.cat([low, 2 * z["parts"]], dim=1), w), w)
+        w = self.mapping(torch.cat([known, size[:, None] - 4], dim=1))
+        first, second, up = self.outline
+        low = second(first(torch.cat([low, 2 * self.map_outline(z["outline"]).view(len(low), -1, 8, 8)], dim=1), w), w)
         x = (x + 2 * up(low, w)) * math.sqrt(0.2)
-        x = x + self.detail(torch.cat([x, z["detail"]], dim=1), w)
+        x = x + self.detail(torch.cat([x, self.map_detail(z["detail"]).view(len(x), -1, 16, 16)], dim=1), w)
         x = x * math.sqrt(0.5)
         for pair in self.trunk:
             x = pair(x, w)
