@@ -91,6 +91,20 @@ def test_what_is_no_collection(tmp_path, make, message):
         Collection(path)
 
 
+def test_a_picture_that_claims_too_much_is_not_read(tmp_path, monkeypatch):
+    Image.new("1", (9000, 4)).save(tmp_path / "wide.png")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(1 << 20))
+    with pytest.raises(InputError, match=r"wide\.png cannot be decoded .*more than 8192"):
+        Collection(tmp_path).image("wide.png")
+    monkeypatch.setattr("preimage.collection.LARGEST", 1 << 16)
+    with (
+        Collection(tmp_path / "bomb.zip") as bomb,
+        pytest.raises(InputError, match=r"a\.png cannot be read \(1,048,576 bytes"),
+    ):
+        bomb.bytes("a.png")
+
+
 def test_a_damaged_picture_is_named(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     collection = Collection(tmp_path)

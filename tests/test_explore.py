@@ -249,6 +249,25 @@ def test_bad_tensors_are_refused_with_a_reason(prior, value, words):
         preimage.upsample(value, "0", prior=prior, steps=2)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scale": float("nan")}, {"scale": float("inf")}, {"scale": "4"}, {"steps": 2.5}, {"steps": "x"}, {"steps": True},
+        {"method": 5}, {"seeds": None}, {"eps": float("inf")}, {"trainable_noise": -5},
+    ],
+)  # fmt: skip
+def test_values_of_another_kind_are_refused(prior, tiny_lr, wrong):
+    with pytest.raises(preimage.PreimageError):
+        preimage.upsample(tiny_lr, **{"seeds": "0", "prior": prior, "device": "cpu", **wrong})
+
+
+def test_a_large_array_is_refused_by_its_shape(prior, monkeypatch):
+    monkeypatch.setattr(image, "_numbers", lambda *_: pytest.fail("converted"))
+    for large in (np.zeros((3000, 3000, 3), np.uint8), torch.zeros(1, 3, 3000, 3000, dtype=torch.uint8)):
+        with pytest.raises(preimage.PreimageError, match="the picture is 3000x3000"):
+            preimage.upsample(large, "0", prior=prior)
+
+
 def test_a_full_disk_stops_with_a_message_and_loses_nothing(prior, face, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     command = ["upsample", str(face), "-o", str(out), "--prior", prior, "--seeds", "0-3", "--batch", "1", *QUICK]

@@ -65,7 +65,13 @@ def test_another_machine_is_believed(tmp_path):
         Holder(tmp_path, "b")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', "[" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", '{"pid": "x"}', "[" * 5000,
+        '{"pid": true, "host": "x", "started": "", "since": 1, "settings": "a"}',
+    ],
+)  # fmt: skip
 def test_what_is_no_claim_is_swept_away(tmp_path, text):
     (tmp_path / ".run-x.lock").write_text(text)
     with Holder(tmp_path, "b") as ours:

@@ -23,6 +23,7 @@ def test_alive():
     assert not alive(dead_pid())
     assert not alive(0)
     assert not alive(-1)
+    assert not alive(10**30)
 
 
 def test_litter_of_dead_processes_goes_and_nothing_else(tmp_path):
@@ -42,6 +43,14 @@ def test_litter_of_dead_processes_goes_and_nothing_else(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == set(keep)
     assert remove_litter(tmp_path, alone=True) == 1
     assert {p.name for p in tmp_path.iterdir()} == {name for name in keep if name != f".{host()}{rand}.tmp"}
+
+
+def test_old_litter_without_a_process_goes_after_an_hour(tmp_path):
+    path = tmp_path / ".0123456789abcdef.tmp"
+    path.write_text("half")
+    assert remove_litter(tmp_path) == 0
+    os.utime(path, (time.time() - 4000,) * 2)
+    assert remove_litter(tmp_path) == 1
 
 
 def test_changes_of_two_processes_do_not_mix(tmp_path):

@@ -282,8 +282,99 @@ def test_a_write_that_another_run_did_first_is_left_out(tmp_path, tiny_prior, ti
     (part,) = Pulse(tiny_prior, device="cpu").sample(tiny_lr, [0, 1], steps=1)
     with ResultFolder.open(tmp_path, {}) as first, ResultFolder.open(tmp_path, {}) as second:
         first.claim("face", tiny_lr)
-        assert first.write("face", part.select([0])) == 1
-        assert second.write("face", part) == 1
+        assert first.write("face", part.select([0])) == [0]
+        assert second.write("face", part) == [1]
         assert first.missing("face", [0, 1, 2]) == [2]
     assert [line["seed"] for line in read_jsonl(tmp_path / "summary.jsonl")] == [0, 1]
     assert torch.equal(part.lr, tiny_lr)
+
+
+# ------------------------------------------------------------------------------------------- what a second attack found
+
+
+def test_bicubic_of_two_sizes_is_not_mixed(run, tmp_path, capsys):
+    assert run() == 0
+    face = str(tmp_path / "face.png")
+    before = (tmp_path / "out" / "face" / "seed0000.png").read_bytes()
+    assert main(["upsample", face, "-o", str(tmp_path / "out"), *QUICK]) == 1  # the default prior is larger
+    assert "other settings (method differ)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "face" / "seed0000.png").read_bytes() == before
+
+
+def test_results_without_their_record_are_not_taken_over(run, tmp_path, capsys):
+    assert run() == 0
+    (tmp_path / "out" / "run.yaml").unlink()
+    assert run() == 1
+    assert "no readable run.yaml" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "out" / "run.yaml")
+    assert run() == 1
+    (tmp_path / "out" / "run.yaml").unlink()
+    assert run("--overwrite") == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG half"])
+def test_a_damaged_copy_of_the_photo_is_made_again(run, tmp_path, content):
+    assert run() == 0
+    kept = tmp_path / "out" / "face" / "input.png"
+    whole = kept.read_bytes()
+    kept.write_bytes(content)
+    assert run() == 0
+    assert kept.read_bytes() == whole
+
+
+def test_lines_that_lead_elsewhere_are_swept_out(run, tmp_path, capsys):
+    assert run() == 0
+    summary = tmp_path / "out" / "summary.jsonl"
+    with summary.open("a") as file:
+        file.write('{"input": "..", "file": "../../x"}\n')
+    assert run() == 0
+    assert "1 damaged line(s)" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+def test_counts_are_of_what_this_run_wrote(tmp_path, tiny_prior, tiny_lr, monkeypatch):
+    from preimage import explore
+
+    original = ResultFolder.write
+    monkeypatch.setattr(
+        ResultFolder, "write", lambda self, *a, **k: original(self, *a, **k)[1:]
+    )  # another was faster once
+    save(tmp_path / "face.png", tiny_lr)
+    save_prior(tmp_path / "tiny.safetensors", tiny_prior, {})
+    tally = explore.upsample_folder(
+        [tmp_path / "face.png"],
+        tmp_path / "out",
+        method="bicubic",
+        prior=str(tmp_path / "tiny.safetensors"),
+        seeds="0-2",
+    )
+    assert (tally.written, tally.exact) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--variants", "4000000000"], "variants (4000000000) must be from 0 to 100000"),
+        (["-o", ""], "an empty name for the output"),
+        (["--device", "cpu:99"], "cpu:99"),
+        (["--device", "x"], "device 'x'"),
+        (["--precision", "fp8"], "precision"),
+        (["--preset", "x"], "preset 'x'"),
+        (["--prior", "x" * 5000], "see `preimage models list`"),
+    ],
+)
+def test_what_cannot_work_says_so_in_one_line(run, capsys, more, words):
+    assert run(*more) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["summary.jsonl", ".run-x.lock"])
+def test_pipes_and_folders_in_the_way_do_not_hang(run, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / name)
+    assert run() == (1 if name == "summary.jsonl" else 0)
+    (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / name).mkdir()
+    assert run() == (1 if name == "summary.jsonl" else 0)

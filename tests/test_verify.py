@@ -66,6 +66,8 @@ TAMPERED = {
     "huge": json.dumps({**SPEC, "hr_size": 1e12}),
     "huge pair": json.dumps({**SPEC, "hr_size": [10**12, 10**12], "lr_size": [10**6, 10**6]}),
     "infinite": '{"name": "bicubic", "hr_size": 1e999, "lr_size": 4, "border": "renormalise"}',
+    "too many digits": json.dumps({**SPEC, "hr_size": [16, 10**400]}),
+    "far": json.dumps({**SPEC, "hr_size": 1e300}),
     "sizes swapped": json.dumps({**SPEC, "hr_size": [4, 4], "lr_size": [16, 16]}),
     "no border": json.dumps({**SPEC, "border": None}),
     "border": json.dumps({**SPEC, "border": {}}),
@@ -202,3 +204,42 @@ def test_a_summary_cannot_lead_elsewhere(out, line):
 def test_a_folder_without_results(tmp_path):
     with pytest.raises(InputError, match="no candidates here"):
         verify_folder(tmp_path)
+
+
+def test_a_header_that_claims_a_large_picture_costs_nothing(out):
+    def claim(width, height):
+        def chunk(kind, data):
+            return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+        spec = json.dumps({**SPEC, "hr_size": [height, width], "lr_size": [4, 4]}).encode()
+        header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+        pieces = (
+            chunk(b"IHDR", header)
+            + chunk(b"tEXt", b"operator\0" + spec)
+            + chunk(b"IDAT", zlib.compress(b""))
+            + chunk(b"IEND", b"")
+        )
+        (out / "face" / "seed0001.png").write_bytes(b"\x89PNG\r\n\x1a\n" + pieces)
+
+    for width, height in ((178_000_000, 1), (8000, 8000), (1, 178_000_000)):
+        claim(width, height)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found = verify_folder(out)
+        assert found.exact == 2
+        assert "seed0001.png" in found.problems[0]
+        if sys.platform == "linux":
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
+
+
+def test_a_copy_of_the_input_is_no_candidate(out):
+    import shutil
+
+    shutil.copyfile(out / "face" / "input.png", out / "face" / "seed0001.png")
+    found = verify_folder(out)
+    assert found.exact == 2
+    assert "no more than its input" in found.problems[0]
+
+
+def test_a_name_that_no_folder_has():
+    with pytest.raises(InputError, match="null"):
+        verify_folder("a\0b")

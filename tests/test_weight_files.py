@@ -153,6 +153,7 @@ def test_damaged_and_foreign_files(path, tmp_path):
         ({"trained": "3"}, "trained is no mapping"),
         ({"config": json.dumps({"resolution": float("inf")})}, "description is damaged .Infinity is no number"),
         ({"config": json.dumps({"resolution": 64.0})}, r"resolution 64\.0: must be a power of two"),
+        ({"config": json.dumps({**dataclasses.asdict(CONFIG), "conv_clamp": 10**400})}, "conv_clamp"),
         ({"config": json.dumps({"resolution": True})}, "resolution True: must be a power of two"),
         ({"config": json.dumps({"resolution": [8]})}, "must be a power of two"),
         (

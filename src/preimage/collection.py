@@ -5,21 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import random
+import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from preimage.errors import InputError
 from preimage.files import EXTENSIONS
-from preimage.image import as_picture
+from preimage.image import MAX_SIDE, as_picture
+from preimage.texts import one_line
 
 INDEX = "index.csv"
+LARGEST = 1 << 28
+"""Bytes of one picture's file that are read; a PNG of 8192x8192 pixels has at most so many."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -75,9 +80,21 @@ class Collection:
             InputError: no such picture, or one that cannot be read.
         """
         try:
-            return (self.path / name).read_bytes() if self._archive is None else self._archive.read(name)
-        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self.path}: {name} cannot be read ({error}). Replace it.") from None
+            archive = self._archive
+            size = (self.path / name).stat().st_size if archive is None else archive.getinfo(name).file_size
+            if size > LARGEST:
+                raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")
+            return (self.path / name).read_bytes() if archive is None else archive.read(name)
+        except (
+            OSError,
+            KeyError,
+            RuntimeError,
+            ValueError,
+            NotImplementedError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ) as error:
+            raise InputError(f"{self.path}: {name} cannot be read ({one_line(error)}). Replace it.") from None
 
     def image(self, name: str) -> Image.Image:
         """The picture, decoded, upright, in RGB.
@@ -87,10 +104,16 @@ class Collection:
         """
         data = self.bytes(name)
         try:
-            with Image.open(io.BytesIO(data)) as picture:
+            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as picture:
+                if max(picture.size) > MAX_SIDE:
+                    raise ValueError(f"{picture.width}x{picture.height} pixels, more than {MAX_SIDE} on a side")
                 return ImageOps.exif_transpose(picture).convert("RGB")
+        except UnidentifiedImageError:
+            raise InputError(
+                f"{self.path}: {name} cannot be decoded (no picture of a known format). Replace it."
+            ) from None
         except Exception as error:  # Pillow raises a dozen kinds; all mean the same here
-            raise InputError(f"{self.path}: {name} cannot be decoded ({error}). Replace it.") from None
+            raise InputError(f"{self.path}: {name} cannot be decoded ({one_line(error)}). Replace it.") from None
 
     def square(self, name: str, side: int) -> Image.Image:
         """The central square of the picture, brought to `side` by Lanczos where it is not that large already."""

@@ -35,7 +35,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     elif device.type == "mps":
         if not _has_mps():
             raise InputError("device mps: this machine has no Apple GPU that torch can use; use device auto or cpu")
-    elif device.type != "cpu":
+    elif device.type != "cpu" or device.index:
         raise InputError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:1 or mps")
     return device
 

@@ -19,7 +19,7 @@ from preimage.invert.method import Method, Varies
 from preimage.invert.problem import by_name, check_sides, check_size, degradation_for
 from preimage.invert.registry import load
 from preimage.results import ResultFolder, save_latents
-from preimage.seeds import parse_seeds
+from preimage.seeds import MAX_COUNT, parse_seeds
 
 
 def upsample(
@@ -60,6 +60,8 @@ def upsample(
     size = picture_size(picture)  # before a method is loaded: most mistakes show here
     if isinstance(method, str):
         method = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
+    elif not hasattr(method, "sample") or not hasattr(method, "resolution"):
+        raise MethodError(f"method ({method!r:.60}) must be a name of `list_methods()` or a loaded method.")
     if size is not None:
         check_sides(*size, method.resolution, scale)  # before anything is decoded
     lr = as_picture(picture).pixels
@@ -124,8 +126,10 @@ def upsample_folder(
         PreimageError: settings that cannot work at all, or a disk that takes nothing more.
     """
     wanted = parse_seeds(seeds)
-    if variants < 0:
-        raise MethodError(f"variants ({variants}) must be 0 or more.")
+    if not 0 <= variants <= MAX_COUNT:
+        raise MethodError(f"variants ({variants}) must be from 0 to {MAX_COUNT}.")
+    if not str(output).strip():
+        raise OutputError("an empty name for the output; name a folder with -o.")
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
@@ -169,12 +173,13 @@ def upsample_folder(
                 for part in loaded.sample(lr, todo, chosen, on_step=bar.step, **(controls or {})):
                     if latents and part.latents:  # first, so that a finished candidate never lacks them
                         save_latents(target / f"latents{part.seeds[0]:04d}.safetensors", part)
-                    tally.written += folder.write(stems[path], part)
+                    written = folder.write(stems[path], part)
                     _write_variants(folder, stems[path], loaded, part, variants)
-                    tally.exact += int(part.exact.sum())
+                    tally.written += len(written)
+                    tally.exact += int(part.exact[written].sum())
                     if part.l1 is not None:
-                        tally.learned += len(part)
-                        tally.l1 += float(part.l1.sum())
+                        tally.learned += len(written)
+                        tally.l1 += float(part.l1[written].sum())
                     bar.wrote(len(part))
                 if todo or not (target / "grid.png").is_file():
                     folder.grid(stems[path], lr, wanted)
@@ -193,8 +198,9 @@ def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candi
     if not isinstance(method, Varies):
         raise MethodError(f"{method.name} cannot resample fine noise; leave out the variants.")
     for i, seed in enumerate(part.seeds):
-        varied = method.resample_noise(part, i, range(variants))
-        folder.write(stem, varied, variant_of=seed)
+        for first in range(0, variants, len(part)):  # as many at once as the search took
+            varied = method.resample_noise(part, i, range(variants)[first : first + len(part)])
+            folder.write(stem, varied, variant_of=seed)
 
 
 class _Bar:

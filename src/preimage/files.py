@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from preimage.errors import InputError, OccupiedError, OutputError
-from preimage.image import open_image, to_pillow
+from preimage.image import MAX_SIDE, open_image, to_pillow
 from preimage.processes import temporary_name
 from preimage.texts import TextError, one_line, parse_json, parse_yaml
 
@@ -171,7 +171,27 @@ def read_provenance(path: str | Path) -> dict[str, str]:
         InputError: see `read_image`.
     """
     with open_image(Path(path)) as image:
+        if max(image.size) > MAX_SIDE:  # Pillow decodes a PNG before it tells all of its text
+            raise InputError(
+                f"{path}: {image.width}x{image.height} pixels, more than {MAX_SIDE} on a side; crop it to the face"
+            )
         return {key: str(value) for key, value in getattr(image, "text", {}).items()}
+
+
+def make_folder(path: str | Path) -> Path:
+    """A folder for results, made where it is missing.
+
+    Raises:
+        OutputError: it cannot be made, or the name is empty.
+    """
+    if not str(path).strip():
+        raise OutputError("an empty name for the output; name a folder with -o.")
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise OutputError(f"{path}: cannot be created ({reason}). Choose another folder with -o.") from None
+    return Path(path)
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:
@@ -228,13 +248,15 @@ def read_jsonl(path: str | Path, damaged: list[int] | None = None) -> list[dict[
     Raises:
         InputError: the file is there but cannot be read.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: cannot be read (it is no regular file); move it away")
     try:
         lines = Path(path).read_bytes().decode(errors="replace").split("\n")
     except FileNotFoundError:
         return []
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); check what it is and its permissions"
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); check what it is and its permissions"
         ) from error
     found = []
     for number, line in enumerate(lines, 1):

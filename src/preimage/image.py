@@ -74,7 +74,7 @@ def picture_size(picture: str | Path | Image.Image) -> tuple[int, int]: ...
 @overload
 def picture_size(picture: object) -> tuple[int, int] | None: ...
 def picture_size(picture: object) -> tuple[int, int] | None:
-    """Width and height in pixels of a picture file or a Pillow image, without decoding it; None for numbers in memory.
+    """Width and height in pixels of a picture, without decoding it; None for numbers of no such shape.
 
     Raises:
         InputError: see `open_image`.
@@ -82,7 +82,29 @@ def picture_size(picture: object) -> tuple[int, int] | None:
     if isinstance(picture, str | Path):
         with open_image(Path(picture)) as image:
             return image.width, image.height
-    return picture.size if isinstance(picture, Image.Image) else None
+    if isinstance(picture, Image.Image):
+        return picture.size
+    shape = tuple(picture.shape) if isinstance(picture, Tensor | np.ndarray) else ()
+    shape = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+    if len(shape) == 3:
+        last = shape[2] in (1, 3) and (isinstance(picture, np.ndarray) or shape[0] not in (1, 3))
+        shape = shape[:2] if last else shape[1:]
+    return (shape[1], shape[0]) if len(shape) == 2 and 0 not in shape else None
+
+
+def decoded_size(path: str | Path) -> tuple[int, int]:
+    """Width and height in pixels of a picture file that was decoded, so that they are more than a claim.
+
+    Raises:
+        InputError: see `open_image`; or more than `MAX_SIDE` pixels on a side, which are not decoded.
+    """
+    with open_image(Path(path)) as image:
+        if max(image.size) > MAX_SIDE:
+            raise InputError(
+                f"{path}: {image.width}×{image.height} pixels, more than {MAX_SIDE} on a side; crop it to the face"
+            )
+        image.load()
+        return image.width, image.height
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,15 +71,19 @@ class Holder:
         for path in sorted(self.folder.glob(_CLAIMS)):
             if path == self.path:
                 continue
+            if path.exists() and not path.is_file():  # nothing that a run left
+                continue
             try:
                 about = parse_json(path.read_text())
                 known = (about["pid"], about["host"], about["started"], about["since"], about["settings"])
             except (OSError, UnicodeDecodeError, TextError, KeyError, TypeError):
                 known = None
-            if known is None or not all(map(isinstance, known, (int, str, str, int, str))):
-                path.unlink(missing_ok=True)  # no claim of ours: it is replaced at once, never half written
-            elif about["host"] == host() and not alive(about["pid"], about["started"]):
-                path.unlink(missing_ok=True)
+            valid = known is not None and [type(value) for value in known] == [int, str, str, int, str]
+            if not valid or (about["host"] == host() and not alive(about["pid"], about["started"])):
+                with suppress(
+                    OSError
+                ):  # a dead run's, or no claim at all: ours are replaced at once, never half written
+                    path.unlink()
             else:
                 found[path] = about
         return found

@@ -8,11 +8,14 @@ import re
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+STALE = 3600.0
+"""Seconds after which nobody still writes one picture."""
 _LITTER = re.compile(r"\.([0-9a-f]{8})[0-9a-f]{8}(?:-(\d{1,10}))?\.tmp")
 
 
@@ -34,9 +37,9 @@ def alive(pid: int, started: str = "") -> bool:
         return _alive_on_windows(pid)
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # or a number that no process has
         return False
-    except (PermissionError, OverflowError):
+    except PermissionError:
         return True
     now = start_of(pid)
     return not started or not now or now == started
@@ -66,7 +69,8 @@ def remove_litter(*folders: Path, alone: bool = False) -> int:
 
     Args:
         folders: where to look, without their subfolders.
-        alone: nobody else writes there: files without a process id go too.
+        alone: nobody else writes there: files without a process id, which earlier versions left, go at once, else when they are
+            an hour old.
 
     Returns:
         How many were removed.
@@ -80,13 +84,14 @@ def remove_litter(*folders: Path, alone: bool = False) -> int:
         for path, match in found:
             if match is None:
                 continue
-            dead = alone if match[2] is None else match[1] == host() and not alive(int(match[2]))
-            if dead:
-                try:
+            with suppress(OSError):  # somebody else was faster, or the folder is read-only: no harm
+                if match[2] is None:
+                    dead = alone or time.time() - path.stat().st_mtime > STALE
+                else:
+                    dead = match[1] == host() and not alive(int(match[2]))
+                if dead:
                     path.unlink()
                     removed += 1
-                except OSError:  # somebody else was faster, or the folder is read-only: no harm
-                    pass
     return removed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from preimage.candidates import Candidates, certainty
 from preimage.errors import InputError, OccupiedError, OutputError
 from preimage.files import (
     append_line,
+    make_folder,
     plain_name,
     read_jsonl,
     read_yaml,
@@ -65,11 +67,7 @@ class ResultFolder:
             OutputError: the folder cannot be created or written.
             InputError: it holds results of other settings, or another run fills it with other ones right now.
         """
-        folder = cls(Path(path))
-        try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
+        folder = cls(make_folder(path))
         binding = {k: v for k, v in json.loads(json.dumps(settings)).items() if k not in FREE}
         digest = hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()
         folder._holder = Holder(folder.path, digest, exclusive=overwrite)
@@ -81,7 +79,12 @@ class ResultFolder:
         return folder
 
     def _start(self, settings: Mapping[str, Any], binding: Mapping[str, Any], overwrite: bool) -> None:
-        record = self.path / "run.yaml"
+        record, summary = self.path / "run.yaml", self.path / "summary.jsonl"
+        if not record.is_file() and not overwrite and (os.path.lexists(record) or read_jsonl(summary)):
+            raise InputError(
+                f"{self.path} holds results, but no readable run.yaml that says of which settings. Bring it back, choose another "
+                "folder, or pass --overwrite."
+            )
         if record.is_file() and not overwrite:
             before = read_yaml(record)
             changed = [k for k, value in binding.items() if before.get(k) != value]
@@ -93,7 +96,7 @@ class ResultFolder:
             with changing(self.path):
                 self._refresh()
         elif overwrite:
-            (self.path / "summary.jsonl").unlink(missing_ok=True)
+            summary.unlink(missing_ok=True)
         write_text_atomic(record, to_yaml(settings))
         inside = [p for p in self.path.iterdir() if p.is_dir() and not p.is_symlink()]
         remove_litter(self.path, *inside, alone=self._holder is None or self._holder.alone)
@@ -117,7 +120,7 @@ class ResultFolder:
             return
         damaged: list[int] = []
         lines = read_jsonl(summary, damaged)
-        shaped = [line for line in lines if all(isinstance(line.get(k), str) for k in ("input", "file"))]
+        shaped = [line for line in lines if is_listed(line)]
         if damaged or len(shaped) < len(lines):
             where = f" (line {', '.join(map(str, damaged[:5]))})" if damaged else ""
             count = len(damaged) + len(lines) - len(shaped)
@@ -150,7 +153,8 @@ class ResultFolder:
         """
         folder = self.place(stem)
         kept = folder / "input.png"
-        if kept.is_file() and not overwrite and not torch.equal(read_image(kept).pixels, lr):
+        whole = is_whole(kept)  # a damaged copy is made again, as a missing one is
+        if whole and not overwrite and not torch.equal(read_image(kept).pixels, lr):
             raise InputError(
                 f"{folder} holds candidates of another picture. Rename yours, or choose another output folder."
             )
@@ -164,7 +168,7 @@ class ResultFolder:
             raise OutputError(
                 f"{folder}: cannot be created ({error.strerror}). Choose another folder with -o."
             ) from None
-        if not kept.is_file() or overwrite:
+        if not whole or overwrite:
             save_png(kept, lr)
         return folder
 
@@ -185,7 +189,7 @@ class ResultFolder:
 
         return [s for s in seeds if not all(there(seed_file(s, k)) for k in (None, *range(variants)))]
 
-    def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> int:
+    def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> list[int]:
         """Save every candidate and its line in summary.jsonl; the picture first, so that a line never lies.
 
         Args:
@@ -194,10 +198,10 @@ class ResultFolder:
             variant_of: the seed whose fine noise they vary; their own seeds are those of the noise.
 
         Returns:
-            How many were written; another run may have been faster with the others.
+            Indices of those that were written; another run may have been faster with the others.
         """
         more: dict[str, Any] = {} if variant_of is None else {"variant_of": variant_of}
-        written = 0
+        written = []
         for i, seed in enumerate(candidates.seeds):
             file = seed_file(seed) if variant_of is None else seed_file(variant_of, seed)
             path = self.place(stem) / file
@@ -223,7 +227,7 @@ class ResultFolder:
                     continue
                 save_png(path, candidates.images[i], candidates.provenance(i) | {k: str(v) for k, v in more.items()})
                 self._list(line)
-            written += 1
+            written.append(i)
         return written
 
     def _list(self, line: dict[str, Any]) -> None:
@@ -261,6 +265,12 @@ def save_latents(path: Path, candidates: Candidates) -> None:
 
     tensors = {name: value.contiguous() for name, value in candidates.latents.items()}
     write_bytes_atomic(path, save(tensors, {"seeds": json.dumps(candidates.seeds)}))
+
+
+def is_listed(line: Mapping[str, Any]) -> bool:
+    """Whether a line of summary.jsonl names a candidate in its folder, and nothing elsewhere."""
+    names = (line.get("input"), line.get("file"))
+    return all(isinstance(name, str) and plain_name(name) == name for name in names)
 
 
 def is_whole(path: Path, side: int | None = None) -> bool:

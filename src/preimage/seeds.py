@@ -42,6 +42,8 @@ def parse_seeds(spec: str | int | Iterable[int], *, limit: int = MAX_COUNT) -> t
         ranges = [_parse_part(part, spec) for part in spec.split(",")]
     else:
         values = [spec] if isinstance(spec, int) else spec
+        if not isinstance(values, Iterable):
+            raise InputError(f"seeds are a {type(spec).__name__}; {_EXAMPLE}")
         ranges = [_single(value) for value in islice(values, limit + 1)]  # no further: the values may never end
     if not ranges:
         raise InputError(f"no seeds given; {_EXAMPLE}")

@@ -15,9 +15,10 @@ from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.corrupt import Corruption, parse_corruption
 from preimage.degrade.linear import make_operator
 from preimage.errors import OperatorError, OutputError, PreimageError
-from preimage.files import find_images, save_png, unique_stems
+from preimage.files import find_images, make_folder, save_png, unique_stems
 from preimage.image import read_image, to_uint8
 from preimage.processes import remove_litter
+from preimage.seeds import MAX_COUNT
 from preimage.weights import load_degradation
 
 
@@ -55,8 +56,10 @@ def degrade_folder(
         PreimageError: settings that contradict each other, or no such model.
     """
     corruptions = [parse_corruption(text) for text in corrupt]
-    if variants < 0 or (variants and model is None and not corruptions):
-        raise OperatorError(f"variants ({variants}) must be 0 or more, and need a --model or a --corrupt that varies.")
+    if not 0 <= variants <= MAX_COUNT or (variants and model is None and not corruptions):
+        raise OperatorError(
+            f"variants ({variants}) must be from 0 to {MAX_COUNT}, and need a --model or a --corrupt that varies."
+        )
     if model is not None and (scale is not None or size is not None or operator != "bicubic"):
         raise OperatorError(f"{model} has its own downscaling: leave out scale, size and operator.")
     learned: Any = load_degradation(model) if model is not None else None
@@ -67,11 +70,7 @@ def degrade_folder(
     paths, found = find_images(inputs)
     problems = [str(p) for p in found]
     stems = unique_stems(paths)
-    folder = Path(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
+    folder = make_folder(output)
     remove_litter(folder)
     written = 0
     for path, turn in product(paths, range(max(variants, 1))):

@@ -12,9 +12,10 @@ from preimage.degrade.kernels import whole
 from preimage.degrade.learned import NOISE, LearnedDegradation, learned_error, learned_spec, unpack_noise
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import InputError, OperatorError, PreimageError
-from preimage.files import plain_name, read_jsonl, read_provenance, read_yaml
-from preimage.image import picture_size, read_image
+from preimage.files import read_jsonl, read_provenance, read_yaml
+from preimage.image import decoded_size, read_image
 from preimage.invert.problem import by_name
+from preimage.results import is_listed
 from preimage.texts import TextError, one_line, parse_json
 
 L1_TOLERANCE = 0.05
@@ -53,7 +54,10 @@ def verify_folder(results: str | Path) -> Verified:
     found, folder = Verified(), Path(results)
     record = folder / "run.yaml"
     listed, found.problems = _listed(folder)
-    pairs = sorted({*folder.glob("*/seed*.png"), *listed})
+    try:
+        pairs = sorted({*folder.glob("*/seed*.png"), *listed})
+    except ValueError as unfit:  # a name that no folder can have
+        raise InputError(f"{results}: {one_line(unfit)}. Give the folder that `preimage upsample -o` filled.") from None
     if not pairs and not found.problems:
         raise InputError(f"{results}: no candidates here. Give the folder that `preimage upsample -o` filled.")
     degradation: LearnedDegradation | None = None
@@ -71,9 +75,10 @@ def verify_folder(results: str | Path) -> Verified:
                 found.l1 += learned_again(path, lr, notes, degradation)
                 found.learned += 1
                 continue
-            same, error = verify(
-                path, lr, linear_operator(path, spec, picture_size(path), picture_size(lr)) if spec else None
-            )
+            hr_size, lr_size = decoded_size(path), decoded_size(lr)  # what is there, not what a header claims
+            if min(hr_size) <= min(lr_size):
+                raise InputError(f"{path}: {hr_size[0]}x{hr_size[1]} pixels, no more than its input; no candidate is.")
+            same, error = verify(path, lr, linear_operator(path, spec, hr_size, lr_size) if spec else None)
         except PreimageError as problem:
             text = str(problem)
             found.problems.append(text if str(path) in text else f"{path}: {text}")
@@ -89,9 +94,8 @@ def _listed(folder: Path) -> tuple[set[Path], list[str]]:
     summary, damaged = folder / "summary.jsonl", list[int]()
     found = set()
     for line in read_jsonl(summary, damaged):
-        stem, file = line.get("input"), line.get("file")
-        if isinstance(stem, str) and isinstance(file, str) and plain_name(stem) == stem and plain_name(file) == file:
-            found.add(folder / stem / file)
+        if is_listed(line):
+            found.add(folder / line["input"] / line["file"])
         else:
             damaged.append(0)
     count = len(damaged)
@@ -130,12 +134,11 @@ def linear_operator(path: Path, spec: Mapping[str, Any], hr: tuple[int, int], lr
         InputError: notes that describe no downscaling, or one between other sizes.
     """
     try:
-        sizes = [tuple(int(n) for n in reversed(whole(spec.get(key), key))) for key in ("hr_size", "lr_size")]
+        sizes = [tuple(reversed(whole(spec.get(key), key))) for key in ("hr_size", "lr_size")]
         if sizes != [hr, lr]:
-            (wide, high), (narrow, low) = sizes
             raise InputError(
-                f"{path}: its note on the operator speaks of {wide}x{high} to {narrow}x{low} pixels, but the pictures have "
-                f"{hr[0]}x{hr[1]} and {lr[0]}x{lr[1]}; make the candidate again."
+                f"{path}: its note on the operator speaks of other sizes than {hr[0]}x{hr[1]} and {lr[0]}x{lr[1]} pixels, which the "
+                "pictures have; make the candidate again."
             )
         return LinearOperator.from_spec(spec)
     except OperatorError as error:

@@ -148,14 +148,17 @@ def read_module(path: Path) -> nn.Module:
     try:
         with torch.device("meta"):
             shell = build(config, name).state_dict()
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{unfit} {one_line(error)}") from None
     wanted = {key: tuple(value.shape) for key, value in shell.items()}
     with _opened(path) as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         if difference := _difference(wanted, shapes):
             raise WeightsError(f"{unfit} {difference}")
-        tensors = {key: file.get_tensor(key).float() for key in wanted}
+        found = {key: file.get_tensor(key) for key in wanted}
+    if complex_ := next((key for key, value in found.items() if value.is_complex()), None):
+        raise WeightsError(f"{unfit} {complex_} holds complex numbers.")
+    tensors = {key: value.float() for key, value in found.items()}
     for key, value in tensors.items():
         if not shell[key].is_floating_point():  # a count of batches, too large for half precision in files of before
             tensors[key] = value.nan_to_num(0, 0, 0)

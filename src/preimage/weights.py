@@ -21,6 +21,7 @@ from preimage.degrade.learned import LearnedDegradation, frozen
 from preimage.errors import WeightsError
 from preimage.generate.own import names_own_prior, own_prior
 from preimage.generate.prior import Prior
+from preimage.texts import one_line
 from preimage.weight_files import read_metadata, read_module, sha256
 
 FOLDER = Path(__file__).parent / "pretrained"
@@ -183,9 +184,12 @@ def _is_own(name: str, table: dict[str, WeightEntry]) -> bool:
 def _locate(name: str, table: dict[str, WeightEntry], kind: str = "prior") -> Path:
     if name.startswith("hf-hub:"):
         return download(name, f"{kind}.safetensors")
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    try:
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have
+        raise WeightsError(f"{name:.60}…: {one_line(error)}; see `preimage models list`.") from None
     known = ", ".join(name for name, entry in table.items() if entry.kind == kind)
     own = ", or package.module:Class" if kind == "prior" else ""
     raise WeightsError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -123,6 +124,26 @@ def test_an_input_that_fails_is_reported(data, prior, tmp_path):
     report = bench(["bicubic"], data, out, **settings)
     assert len(report.methods[0].inputs) == 1
     assert any(name in problem for problem in report.methods[0].problems)
+
+
+def test_pictures_of_one_name_are_told_apart(prior, tmp_path):
+    rng, faces = np.random.default_rng(3), tmp_path / "faces"
+    for name in ("a_b.png", "a/b.png", "c.png", "c.bmp", "Q.png", "q.bmp"):
+        (faces / name).parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(90, 160, (4, 4, 3), dtype=np.uint8))
+        coarse.resize((16, 16), Image.Resampling.BICUBIC).save(faces / name)
+    settings = {"scale": 4.0, "seeds": "0", "count": None, "prior": prior, "metrics": ["psnr-y"], "flops": False}
+    report = bench(["bicubic"], faces, tmp_path / "bench", **settings)
+    assert len(report.methods[0].inputs) == 6
+    assert not report.methods[0].problems
+    truths = {p.read_bytes() for p in (tmp_path / "bench" / "reference").glob("*.png")}
+    assert len(truths) == 6
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0.0}, {"scale": float("nan")}, {"count": -5}, {"count": 0}])
+def test_a_scale_or_count_that_is_none(data, prior, tmp_path, wrong):
+    with pytest.raises(OperatorError, match="must be a number above 1"):
+        bench(["bicubic"], data, tmp_path / "a", prior=prior, metrics=["psnr-y"], **{"scale": 4.0, **wrong})
 
 
 def test_settings_that_cannot_work(data, prior, tmp_path):

@@ -314,3 +314,26 @@ def test_any_value_anywhere_is_taken_or_refused_in_one_line(tmp_path_factory, va
     except RecipeError as error:
         told = str(error)
     assert not told or ("mine.yaml: " in told and "\n" not in told)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--imges", "5"], "--imges: no such setting; did you mean --images?"),
+        (["--generator.resolutoin=32"], "did you mean --generator.resolution?"),
+        (["--resumee", "never"], "did you mean --resume?"),
+    ],
+)
+def test_a_typing_error_on_the_command_line_is_one_line(capsys, words, told):
+    from preimage.cli import main
+
+    assert main(["train", "prior-faces64", *words, "--dry-run"]) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_a_pipe_is_no_recipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RecipeError, match="is not a regular file"):
+        load_recipe(tmp_path / "pipe")

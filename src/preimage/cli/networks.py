@@ -10,6 +10,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from preimage.errors import WeightsError
 
+_OWN = ("resume", "stop-after", "dry-run")  # options of the command itself
+
 
 def train_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
@@ -21,11 +23,12 @@ def train_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--dry-run", action="store_true", help="print the recipe and the sizes of its networks, then stop")
     recipe = _recipe_of(argv)
     if recipe is not None:
-        from preimage.train.recipes import read_recipe
+        from preimage.train.recipes import check_overrides, read_recipe
 
         trainer, values = read_recipe(recipe)
         p.add_class_arguments(trainer.settings, as_group=False)
         p.set_defaults(_flat(values))
+        check_overrides(recipe, trainer, argv, (*_OWN, "help"))
 
 
 def _recipe_of(argv: Sequence[str]) -> str | None:

@@ -89,15 +89,15 @@ def pair(value: Any, what: str) -> tuple[float, float]:
     try:
         first, second = (value, value) if isinstance(value, (int, float)) else value
         both = float(first), float(second)
-    except (TypeError, ValueError) as error:
-        raise OperatorError(f"{what} must be a number or a pair (vertical, horizontal), not {value!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise OperatorError(f"{what} must be a number or a pair (vertical, horizontal), not {value!r:.60}") from error
     if not all(map(math.isfinite, both)):
-        raise OperatorError(f"{what} must be finite, not {value!r}")
+        raise OperatorError(f"{what} must be finite, not {value!r:.60}")
     return both
 
 
 def whole(value: Any, what: str) -> tuple[int, int]:
     both = pair(value, what)
     if any(v != int(v) or v < 1 for v in both):
-        raise OperatorError(f"{what} must be whole pixels, one side or (height, width), not {value!r}")
+        raise OperatorError(f"{what} must be whole pixels, one side or (height, width), not {value!r:.60}")
     return int(both[0]), int(both[1])

@@ -14,6 +14,7 @@ from torch import Tensor
 from preimage.candidates import Candidates
 from preimage.degrade.consistency import lr_error, make_exact
 from preimage.degrade.learned import Operator
+from preimage.device import resolve_device, resolve_precision
 from preimage.errors import MethodError
 from preimage.image import check_lr
 from preimage.invert.method import Capabilities, OnStep
@@ -28,17 +29,28 @@ class Bicubic:
     Args:
         resolution: side of the pictures; None takes the prior's, so that methods compare at one size.
         prior: as for `Pulse`; only its size matters.
-        batch: checked as for `Pulse`; there is one picture only.
+        preset, device, precision, batch: checked as for `Pulse`, and without effect: one picture, made on the CPU.
 
     Raises:
-        MethodError: a batch that is none.
+        MethodError, InputError: one of them that does not exist.
     """
 
     name = "bicubic"
     capabilities = Capabilities(summary="cubic interpolation made exact; one blurry answer, for comparison", many=False)
 
-    def __init__(self, resolution: int | None = None, prior: Any = None, batch: int | str = AUTO, **_: Any) -> None:
+    def __init__(
+        self,
+        resolution: int | None = None,
+        prior: Any = None,
+        preset: str = "default",
+        device: str = "auto",
+        precision: str = "auto",
+        batch: int | str = AUTO,
+    ) -> None:
+        if preset != "default":
+            raise MethodError(f"preset {preset!r:.60} is unknown; bicubic has default only.")
         parse_batch(batch)
+        resolve_precision(precision, resolve_device(device))
         if resolution is None:
             loaded: Any = load_prior(prior) if prior is None or isinstance(prior, str | Path) else prior
             resolution = int(loaded.resolution)
@@ -49,7 +61,7 @@ class Bicubic:
         return self._resolution
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name}
+        return {"name": self.name, "resolution": self.resolution}
 
     def sample(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from preimage.degrade.learned import LearnedDegradation, Operator, check_learned
@@ -38,6 +40,8 @@ def check_sides(width: int, height: int, resolution: int, scale: float | None = 
             f"the picture is {width}x{height}, but the prior makes {resolution}x{resolution} pictures: there is nothing to "
             f"imagine. Reduce it below {resolution} pixels first (`preimage degrade`), or choose a larger prior."
         )
+    if scale is not None and (isinstance(scale, str) or not math.isfinite(scale)):
+        raise OperatorError(f"scale ({scale!r:.40}) must be a finite number, such as 4, or left out.")
     if scale is not None and round(width * scale) != resolution:
         raise OperatorError(
             f"a {width}-pixel picture times {scale:g} is {width * scale:g} pixels, but the prior makes {resolution}. "

@@ -57,6 +57,6 @@ def load(method: str = "pulse", **kwargs: Any) -> Method:
         MethodError: unknown method.
         WeightsError: a prior that cannot be loaded.
     """
-    if method not in METHODS:
-        raise MethodError(f"method {method!r} is unknown; there are {', '.join(METHODS)}.")
+    if not isinstance(method, str) or method not in METHODS:
+        raise MethodError(f"method {method!r:.60} is unknown; there are {', '.join(METHODS)}.")
     return METHODS[method](**kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from preimage.errors import MethodError
 
+_KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word", tuple: "a list"}
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamax": torch.optim.Adamax,
@@ -97,6 +99,11 @@ class SearchSettings:
         for key, known in choices.items():
             if getattr(self, key) not in known:
                 raise MethodError(f"{key} {getattr(self, key)!r} is unknown; there are {', '.join(known)}.")
+        for f in fields(self):
+            if not _fits(getattr(self, f.name), type(f.default)):
+                raise MethodError(f"{f.name} ({getattr(self, f.name)!r:.40}) must be {_KINDS[type(f.default)]}.")
+        if self.trainable_noise < 0:
+            raise MethodError(f"trainable_noise ({self.trainable_noise}) must not be below 0.")
         if self.steps < 1 or not self.lr > 0 or not self.eps >= 0 or not self.stop >= 0 or self.patience < 0:
             raise MethodError(
                 f"steps ({self.steps}) must be at least 1, lr ({self.lr}) above 0, eps ({self.eps}), stop ({self.stop}) and "
@@ -114,3 +121,12 @@ class SearchSettings:
         if unknown:
             raise MethodError(f"unknown control {', '.join(unknown)}; there are {', '.join(known)}.")
         return replace(self, **controls)
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Whether a value is of the kind of a setting; true is no number, and infinity none either."""
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, list | tuple if kind is tuple else kind)

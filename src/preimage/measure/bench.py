@@ -35,6 +35,7 @@ from preimage.measure.judges import JUDGES, is_partial
 from preimage.measure.published import published_for
 from preimage.measure.report import MethodReport, Report
 from preimage.measure.suite import Suite, build_suite
+from preimage.processes import remove_litter
 from preimage.seeds import parse_seeds
 from preimage.weights import default_prior, training_record
 
@@ -87,6 +88,8 @@ def bench(
     """
     suite = build_suite(metrics, weights, niqe_model, download)
     folder, wanted = Path(output), parse_seeds(seeds)
+    if not (math.isfinite(scale) and scale > 1) or (count is not None and count < 1):
+        raise OperatorError(f"scale ({scale:g}) must be a number above 1, and the count of faces ({count}) at least 1.")
     specs = [_parse(text) for text in methods]
     if not specs:
         raise MethodError("bench: name one method or more.")
@@ -176,11 +179,11 @@ def _prepare(
     try:
         for part in ("reference", "inputs"):
             (folder / part).mkdir(parents=True, exist_ok=True)
+        remove_litter(folder, folder / "reference", folder / "inputs", folder / "statistics")
     except OSError as error:
         raise OutputError(f"{folder}: cannot be created ({error.strerror}). Choose another folder with -o.") from None
     lines: list[dict[str, str]] = []
-    for name in names:
-        stem = plain_name("_".join((*PurePosixPath(name).parent.parts, PurePosixPath(name).stem)))
+    for name, stem in _stems(names).items():
         lines.append({**collection.about(name), "file": f"{stem}.png"})
         if (folder / "inputs" / f"{stem}.png").is_file() and (folder / "reference" / f"{stem}.png").is_file():
             continue
@@ -196,6 +199,20 @@ def _prepare(
     table.writerows(lines)
     write_text_atomic(folder / "reference" / "index.csv", text.getvalue())
     write_text_atomic(record, to_yaml(settings))
+
+
+def _stems(names: Sequence[str]) -> dict[str, str]:
+    """A file name for each picture of a collection, different also where capitals do not count."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(names):
+        path = PurePosixPath(name)
+        stem = plain_name("_".join((*path.parent.parts, path.stem)))
+        if stem.casefold() in taken:
+            stem = plain_name(f"{stem}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}")
+        taken.add(stem.casefold())
+        found[name] = stem
+    return {name: found[name] for name in names}
 
 
 def _shrinker(operator: str, side: int, size: int) -> Callable[[Tensor, str], Tensor]:

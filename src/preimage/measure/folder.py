@@ -173,6 +173,8 @@ def _learned_l1(files: tuple[Path, ...]) -> Tensor | None:
             return None
         try:
             found.append(float(notes["l1"]))
+            if not 0 <= found[-1] <= 255:
+                raise ValueError("no mean difference of grey levels")
         except (KeyError, ValueError):
             raise InputError(f"{path}: its note on the L1 is damaged; make the candidate again.") from None
     return torch.tensor(found)

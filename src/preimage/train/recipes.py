@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -87,15 +87,17 @@ def recipe_path(name: str | Path) -> Path:
     path = Path(name)
     shipped = FOLDER / f"{str(name).removesuffix('.yaml')}.yaml"
     try:
-        if path.exists() and not path.is_dir():
+        if path.is_file():
             return path
         if shipped.parent == FOLDER and shipped.is_file():
             return shipped
-        folder = path.is_dir()
+        folder, special = path.is_dir(), path.exists()
     except (OSError, ValueError) as error:  # names that no file can have
         raise _error(name, f"{one_line(error)}; {LIST}.") from None
     if folder:
         raise _error(name, "is a folder; name the YAML file of a recipe in it.")
+    if special:
+        raise _error(name, "is not a regular file; name the YAML file of a recipe.")
     names = list_recipes()
     near = [path.stem] if path.stem in names else difflib.get_close_matches(path.stem, names, n=2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
@@ -231,6 +233,31 @@ def _names(settings: type, prefix: str = "") -> list[str]:
         nested = _names(hints[f.name], f"{prefix}{f.name}.") if is_dataclass(hints[f.name]) else []
         found += [prefix + f.name, *nested]
     return found
+
+
+def check_overrides(name: str | Path, trainer: Trainer, argv: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Refuse options of a command line that are no settings of the recipe.
+
+    Args:
+        name: of the recipe, for the message.
+        trainer: of the recipe.
+        argv: words; those that begin with `--` name a setting, with dots where it is nested.
+        others: options that are the command's own.
+
+    Raises:
+        RecipeError: the first that is unknown, with the nearest setting.
+    """
+    known = _names(trainer.settings)
+    for word in argv:
+        key = word[2:].partition("=")[0]
+        if not word.startswith("--") or not key or key in (*known, *others):
+            continue
+        if key in trainer.replaced:
+            raise _error(name, f"--{key}: {trainer.replaced[key]}")
+        near = difflib.get_close_matches(key, [*known, *others], n=1)
+        raise _error(
+            name, f"--{key:.60}: no such setting; " + (f"did you mean --{near[0]}?" if near else "see --dry-run.")
+        )
 
 
 def _typed(name: str | Path, trainer: Trainer, values: Mapping[str, Any]) -> dict[str, Any]:
