@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ METHOD = "posterior"
 
 
 def measured(path: Path) -> dict[str, Any]:
-    """The summary of the method in a report of `preimage bench`, with the command that made it."""
+    """The means of the method in a report of `preimage bench`, with the command that made it."""
     report = json.loads(path.read_text())
     for method in report["methods"]:
         if method["name"] == METHOD:
-            return {"command": report["command"], "about": report["about"], "summary": method["summary"]}
+            means = {
+                key: round(value["mean"], 4)
+                for key, value in method["estimates"].items()
+                if isinstance(value["mean"], float) and math.isfinite(value["mean"])
+            }
+            return {"command": report["command"], "settings": method["settings"]["method"], "means": means}
     raise SystemExit(f"{path}: no method {METHOD} in this report.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -114,7 +116,9 @@ def test_a_reference_is_answered_by_itself(network, method, tmp_path):
         misses[name] = float((answer(network, operator, operator(truth[None]), z) - truth).abs().mean())
     assert misses["found"] < 0.6 * misses["another"]
     save_png(tmp_path / "reference.png", truth)
-    like = preimage.upsample(lr, range(3), method=method, reference=str(tmp_path / "reference.png"), blend=1.0)
+    like = preimage.upsample(
+        lr, range(3), method=method, reference=str(tmp_path / "reference.png"), blend=1.0, temperature=1
+    )
     free = preimage.upsample(lr, range(3), method=method)
     assert bool(like.exact.all())
     assert float((like.images - truth).abs().mean()) < float((free.images - truth).abs().mean())
@@ -128,6 +132,17 @@ def test_moving_towards_another_seed(method):
         assert float((found.images[0] - wanted).abs().max()) <= 1.01 / 255
     between = preimage.upsample(lr, 1, method=method, towards=2, blend=0.5)
     assert 0 < float((between.images[0] - other).abs().mean()) < float((own - other).abs().mean())
+
+
+def test_the_embedded_network_answers_an_example():
+    lr = read_image(Path(__file__).parents[2] / "examples" / "face0.png").pixels
+    found = preimage.upsample(lr, range(4), method="posterior", device="cpu")
+    assert bool(found.exact.all())
+    assert found.prior in preimage.list_weights()
+    assert 1 < float(found.spread().mean()) < 40
+    smooth = torch.nn.functional.interpolate(lr[None], found.images.shape[-2:], mode="bicubic")[0]
+    detail = [float((x - torch.nn.functional.avg_pool2d(x, 3, 1, 1)).abs().mean()) for x in (found.images[0], smooth)]
+    assert detail[0] > 1.3 * detail[1]  # sharper than an enlargement
 
 
 def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):

@@ -127,7 +127,7 @@ class PosteriorSettings:
 
     Attributes:
         temperature: spread of the random numbers; 1 as trained, below it answers come nearer to each other and to the average, 0
-            gives one answer.
+            gives one answer. The default cuts off what the embedded network makes of the largest numbers: chains of texture.
         fresh: levels of random numbers that a seed decides, of "outline", "detail" (coarse to fine); the others are
             those of `base` for all seeds: ("detail",) varies small things and keeps the outline.
         base: seed of the levels that are not fresh.
@@ -137,7 +137,7 @@ class PosteriorSettings:
         blend: how far, from 0 (the seed's own numbers) to 1.
     """
 
-    temperature: float = 1.0
+    temperature: float = 0.8
     fresh: tuple[str, ...] = LEVELS
     base: int = 0
     reference: str = ""
