@@ -72,7 +72,8 @@ class ResultFolder:
         digest = hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()
         folder._holder = Holder(folder.path, digest, exclusive=overwrite)
         try:
-            folder._start(settings, binding, overwrite)
+            with changing(folder.path):
+                folder._start(settings, binding, overwrite)
         except BaseException:
             folder.close()
             raise
@@ -93,8 +94,7 @@ class ResultFolder:
                     f"{self.path} holds results of other settings ({', '.join(changed)} differ). Choose another folder, repeat "
                     "the old settings (see run.yaml), or pass --overwrite."
                 )
-            with changing(self.path):
-                self._refresh()
+            self._refresh()
         elif overwrite:
             summary.unlink(missing_ok=True)
         write_text_atomic(record, to_yaml(settings))
