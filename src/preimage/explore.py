@@ -128,8 +128,6 @@ def upsample_folder(
     wanted = parse_seeds(seeds)
     if not 0 <= variants <= MAX_COUNT:
         raise MethodError(f"variants ({variants}) must be from 0 to {MAX_COUNT}.")
-    if not str(output).strip():
-        raise OutputError("an empty name for the output; name a folder with -o.")
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
