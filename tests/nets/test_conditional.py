@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -48,6 +50,43 @@ def test_a_picture_of_a_batch_does_not_depend_on_the_others():
         torch.testing.assert_close(alone[0], whole[i], atol=1e-5, rtol=1e-4)
 
 
+def test_pairs_begin_by_adding_nothing_and_then_count():
+    plain = ConditionalConfig(
+        32, width=16, channels=(8,), w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2
+    )
+    torch.manual_seed(0)
+    network = ConditionalGenerator(replace(plain, pairs=[2, 1, 1]))
+    state = network.state_dict()
+    bare = ConditionalGenerator(plain)
+    gains = [key for key in state if key.endswith("gain")]
+    assert len(gains) == 4
+    own = bare.state_dict()
+    bare.load_state_dict({key: state[key] for key in own})
+    photo, size, z = inputs(plain)
+    torch.testing.assert_close(network(photo, size, z), bare(photo, size, z))
+    for key in gains:
+        gain = network.get_parameter(key)
+        with torch.no_grad():
+            gain.fill_(0.3)
+        assert not torch.allclose(network(photo, size, z), bare(photo, size, z), atol=1e-3), key
+        with torch.no_grad():
+            gain.zero_()
+
+
+def test_only_a_tolerant_network_hears_the_tolerance():
+    config = ConditionalConfig(
+        32, width=16, channels=(8,), w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2
+    )
+    photo, size, z = inputs(config)
+    much = torch.full_like(size, 8.0)
+    for tolerant in (True, False):
+        torch.manual_seed(0)
+        network = ConditionalGenerator(replace(config, tolerant=tolerant))
+        none = network(photo, size, z)
+        assert torch.equal(network(photo, size, z, torch.zeros_like(size)), none)
+        assert torch.allclose(network(photo, size, z, much), none, atol=1e-4) is not tolerant
+
+
 def test_the_shipped_size():
     network = ConditionalGenerator(ConditionalConfig())
     assert sum(p.numel() for p in network.parameters()) == 2_833_784
@@ -69,6 +108,9 @@ def test_the_shipped_size():
         ({"width": 6}, "multiple of 4"),
         ({"map_outline": 10**9}, r"map_outline .* from 1 to 8192"),
         ({"channels": (8, "x")}, r"channels\[1\] \('x'\)"),
+        ({"pairs": (1,) * 5}, "at most one number for each of 8, 16, …, 64 px"),
+        ({"pairs": (1, -1)}, r"pairs\[1\] \(-1\)"),
+        ({"tolerant": 1}, "tolerant"),
     ],
 )
 def test_shapes_that_cannot_be(settings, message):

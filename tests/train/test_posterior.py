@@ -13,9 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from preimage.errors import RecipeError
-from preimage.invert.posterior import draw, load_sampler
+from preimage.invert.posterior import answer, draw, load_sampler
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.train.posterior import (
+    Problem,
     Problems,
     Recipe,
     build_run,
@@ -25,11 +26,13 @@ from preimage.train.posterior import (
     ratios,
     small,
     split,
+    take,
     train,
 )
 from preimage.train.posterior_settings import adversary, draw_problem, problem
 from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata
+from preimage.weights import load_degradation
 
 TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=6, z_detail=4, map_outline=2, map_detail=1)
 
@@ -72,7 +75,7 @@ def test_the_score_is_smallest_for_the_true_distribution():
 def test_ratios_of_a_perfect_and_of_a_collapsed_sampler(recipe):
     torch.manual_seed(0)
     truth, other, third = (torch.rand(64, 3, 32, 32) for _ in range(3))
-    operator = problem("bicubic", 32, 8)
+    operator = Problem(problem("bicubic", 32, 8))
     one = torch.ones(())
     perfect = ratios(one, one, one, one, torch.cat([other, third]), truth, operator, recipe)
     assert float(perfect["ratio_errors"]) == pytest.approx(4 / 3, abs=0.02)
@@ -80,19 +83,52 @@ def test_ratios_of_a_perfect_and_of_a_collapsed_sampler(recipe):
     assert float(collapsed["ratio_errors"]) == pytest.approx(1.0)
     assert float(collapsed["focus_ratio_features"]) == 0
     assert "focus_ratio_errors" not in ratios(
-        one, one, one, one, torch.cat([other, third]), truth, problem("area", 32, 8), recipe
+        one, one, one, one, torch.cat([other, third]), truth, Problem(problem("area", 32, 8)), recipe
+    )
+    assert "focus_ratio_errors" not in ratios(
+        one, one, one, one, torch.cat([other, third]), truth, replace(operator, tolerance=2.0), recipe
     )
 
 
 def test_problems_are_drawn_by_address(recipe):
-    drawn = [draw_problem(recipe, 4 * i) for i in range(400)]
-    assert [d.spec() for d in drawn] == [draw_problem(recipe, 4 * i).spec() for i in range(400)]
+    drawn = [draw_problem(recipe, 4 * i).operator for i in range(400)]
+    assert [d.spec() for d in drawn] == [draw_problem(recipe, 4 * i).operator.spec() for i in range(400)]
     assert {d.name for d in drawn} == {"bicubic", "area"}
     sizes = [d.lr_size[0] for d in drawn]
     assert (min(sizes), max(sizes)) == (4, 12)
     focused = sum(d is problem("bicubic", 32, 8) for d in drawn)
     assert 180 < focused < 260  # half, and a few by chance
-    assert [d.spec() for d in drawn] != [draw_problem(replace(recipe, seed=1), 4 * i).spec() for i in range(400)]
+    other = [draw_problem(replace(recipe, seed=1), 4 * i).operator for i in range(400)]
+    assert [d.spec() for d in drawn] != [d.spec() for d in other]
+
+
+def test_some_photos_are_noisy_and_some_degraded(recipe):
+    tolerant = replace(TINY, tolerant=True)
+    p = replace(recipe.problems, focus_share=0.4, noisy_share=0.5, noise=(2.0, 8.0), degraded_share=0.2)
+    noisy = replace(recipe, generator=tolerant, problems=p, degradation="degradation-gan")
+    drawn = [draw_problem(noisy, 4 * i) for i in range(1000)]
+    exact = [d for d in drawn if not d.tolerance and not d.degraded]
+    assert 240 < sum(d.tolerance > 0 for d in drawn) < 360
+    assert 80 < sum(d.degraded for d in drawn) < 160
+    assert len(exact) > 500
+    assert all(2 <= d.tolerance <= 8 for d in drawn if d.tolerance)
+    assert all(d.operator is problem("bicubic", 32, 8) for d in drawn if d.degraded)
+
+
+def test_photos_as_they_are_taken():
+    torch.manual_seed(0)
+    truth, operator = torch.rand(16, 3, 64, 64) * 0.4 + 0.3, problem("bicubic", 64, 16)
+    photo, tolerance = take(truth, Problem(operator))
+    assert torch.equal(photo, small(truth, operator))
+    assert tolerance == 0
+    photo, tolerance = take(truth, Problem(operator, 6.0))
+    miss = 255 * (photo - operator(truth))
+    assert tolerance == 6.0
+    assert float(miss.std()) == pytest.approx(3.0, abs=0.1)
+    photo, tolerance = take(truth, Problem(operator, degraded=True), load_degradation())
+    assert photo.shape == (16, 3, 16, 16)
+    inside = 255 * (photo - operator(truth)).abs() <= tolerance + 1e-3
+    assert float(inside.float().mean()) == pytest.approx(0.95, abs=0.01)
 
 
 def test_the_word_of_the_adversary_rises(recipe):
@@ -148,6 +184,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(recipe, tmp_path):
         train(replace(stopped, patch=8))
 
 
+def test_growth_in_depth_changes_no_answer(tmp_path):
+    torch.manual_seed(0)
+    start = ConditionalGenerator(TINY, "start")
+    deep = ConditionalGenerator(replace(TINY, pairs=(1, 2), tolerant=True))
+    grow(deep, start)
+    z, operator = draw(TINY, range(2)), problem("bicubic", 32, 8)
+    photo = small(torch.rand(2, 3, 32, 32), operator)
+    torch.testing.assert_close(answer(deep, operator, photo, z), answer(start, operator, photo, z))
+    again = ConditionalGenerator(replace(TINY, pairs=(1, 3), tolerant=True))
+    grow(again, deep)
+    with pytest.raises(RecipeError, match="make them equal"):
+        grow(ConditionalGenerator(replace(TINY, pairs=(1, 1), tolerant=True)), deep)
+    with pytest.raises(RecipeError, match="make them equal"):
+        grow(ConditionalGenerator(replace(TINY, pairs=(1, 2))), deep)
+
+
 def test_growth_keeps_what_was_learned(recipe, tmp_path):
     torch.manual_seed(0)
     start = ConditionalGenerator(TINY, "start")
@@ -183,13 +235,13 @@ def test_growth_keeps_what_was_learned(recipe, tmp_path):
     assert "loss_g" in found[1]
 
 
-@pytest.mark.parametrize(("name", "count"), [("posterior-64", "2,833,784"), ("posterior-128", "2,879,000")])
+@pytest.mark.parametrize(("name", "count"), [("posterior-64", "4,009,816"), ("posterior-128", "4,055,032")])
 def test_shipped_recipes(name, count):
     _, recipe = load_recipe(name)
     assert describe(recipe).startswith(f"generator: {count} parameters")
     torch.manual_seed(0)
     network = ConditionalGenerator(recipe.generator)
-    sizes = {draw_problem(recipe, recipe.batch * i).lr_size[0] for i in range(300)}
+    sizes = {draw_problem(recipe, recipe.batch * i).operator.lr_size[0] for i in range(300)}
     assert max(sizes) <= recipe.problems.largest
     assert network.resolution == int(name.partition("-")[2])
 
@@ -205,6 +257,9 @@ def test_shipped_recipes(name, count):
         ({"adversary_start": (8, 4)}, "run backwards"),
         ({"snapshot": 6}, "multiples of batch"),
         ({"features": "magic"}, "'magic' is not one of"),
+        ({"problems": Problems(4, 12, focus=8, noisy_share=0.1)}, "need generator.tolerant"),
+        ({"problems": Problems(4, 12, focus=8, noise=(3.0, 1.0))}, "must rise"),
+        ({"degradation": "degradation-gan"}, "go together"),
     ],
 )
 def test_recipes_that_cannot_be(recipe, changes, words):

@@ -46,18 +46,21 @@ def draw(
 
 
 def answer(
-    network: Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor],
+    network: Callable[..., Tensor],
     operator: LinearOperator,
     photo: Tensor,
     z: Mapping[str, Tensor],
+    tolerance: float = 0.0,
 ) -> Tensor:
     """Pictures that shrink to the photos, differentiable.
 
     Args:
-        network: pseudo-inverse enlargement, log2 of the photo's side and z to what a smooth enlargement lacks (`ConditionalGenerator`).
+        network: pseudo-inverse enlargement, log2 of the photo's side, z and perhaps the tolerance to what a smooth enlargement
+            lacks (`ConditionalGenerator`).
         operator: the downscaling A, from square pictures to square photos.
         photo: y, (n, 3, s, s) in [0, 1].
         z: random numbers by level.
+        tolerance: so many grey levels every value of the photo may be missed by; the network is told.
 
     Returns:
         (n, 3, R, R) float32 around [0, 1], not clamped.
@@ -66,8 +69,12 @@ def answer(
     photo = photo.float()
     size = photo.new_full((len(photo),), math.log2(operator.lr_size[0]))
     smooth = F.interpolate(photo, (side, side), mode="bicubic", align_corners=False)
-    picture = smooth + network(operator.pinv(photo), size, z)
-    return operator.project(picture.float(), photo)
+    enlarged = operator.pinv(photo)
+    if not tolerance:
+        return operator.project((smooth + network(enlarged, size, z)).float(), photo)
+    picture = (smooth + network(enlarged, size, z, torch.full_like(size, tolerance))).float()
+    miss, free = operator.residual(picture, photo), tolerance / GREY_LEVELS
+    return picture + operator.pinv(miss - miss.clamp(-free, free))
 
 
 def encode(

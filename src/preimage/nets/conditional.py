@@ -42,6 +42,8 @@ class ConditionalConfig:
         w_dim: size of the code that modulates every convolution.
         z_outline, z_detail: how many random numbers each level takes.
         map_outline, map_detail: channels of the maps of 8x8 and of 16x16 places that they become.
+        pairs: residual pairs at 8, 16, 32, … px that begin by adding nothing, so that a trained network grows by them.
+        tolerant: whether it is told how far the photo may be from the truth, so that noise need not be copied.
     """
 
     resolution: int = 64
@@ -52,9 +54,13 @@ class ConditionalConfig:
     z_detail: int = 64
     map_outline: int = 16
     map_detail: int = 8
+    pairs: tuple[int, ...] = ()
+    tolerant: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels) if isinstance(self.channels, list) else self.channels)
+        for name in ("channels", "pairs"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         side = self.resolution
         if type(side) is not int or not 32 <= side <= 1024 or side & (side - 1):
             raise WeightsError(
@@ -64,6 +70,13 @@ class ConditionalConfig:
             raise WeightsError(
                 f"conditional generator: channels ({self.channels!r:.60}) must list one width for each of 32, 64, …, {side} px."
             )
+        if not isinstance(self.pairs, tuple) or len(self.pairs) > len(self.channels) + 2:
+            raise WeightsError(
+                f"conditional generator: pairs ({self.pairs!r:.60}) must list at most one number for each of 8, 16, …, {side} px."
+            )
+        if type(self.tolerant) is not bool:
+            raise WeightsError(f"conditional generator: tolerant ({self.tolerant!r:.40}) must be true or false.")
+        check_whole("conditional generator", {f"pairs[{i}]": c for i, c in enumerate(self.pairs)}, 0, 64)
         widths = {f"channels[{i}]": c for i, c in enumerate(self.channels)}
         names = ("width", "w_dim", "z_outline", "z_detail", "map_outline", "map_detail")
         check_whole("conditional generator", widths | {name: getattr(self, name) for name in names}, 1, WIDEST)
@@ -101,19 +114,33 @@ class Pair(nn.Module):
         return (x + self.second(self.first(x, w), w)) * math.sqrt(0.5)
 
 
+class Addition(Pair):
+    """Two modulated layers whose sum with the skip has a gain per channel that begins at nothing (ReZero; LayerScale)."""
+
+    def __init__(self, channels: int, w_dim: int):
+        super().__init__(channels, w_dim)
+        self.gain = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return torch.addcmul(x, self.gain.to(x.dtype), self.second(self.first(x, w), w))
+
+
 class Level(nn.Module):
     """Twice the size: up-convolution, what the photo shows at this size, convolution, and a contribution to the RGB picture."""
 
-    def __init__(self, channels_in: int, channels: int, w_dim: int):
+    def __init__(self, channels_in: int, channels: int, w_dim: int, pairs: int = 0):
         super().__init__()
         self.up = Layer(channels_in, channels, w_dim, up=True)
         self.photo = EqualConv2d(3, channels, 3)
         self.conv = Layer(channels, channels, w_dim)
+        self.pairs = nn.ModuleList(Addition(channels, w_dim) for _ in range(pairs))
         self.rgb = ModulatedConv2d(channels, 3, 1, w_dim, demodulate=False)
 
     def forward(self, x: Tensor, photo: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         x = (self.up(x, w) + self.photo(photo)) * math.sqrt(0.5)
         x = self.conv(x, w)
+        for pair in self.pairs:
+            x = pair(x, w)
         return x, self.rgb(x, w)
 
 
@@ -140,18 +167,25 @@ class ConditionalGenerator(nn.Module):
         self.down = nn.Sequential(EqualConv2d(n, n, 3, down=True), EqualConv2d(n, n, 3))
         self.squeeze = EqualConv2d(n, quarter, 1)
         self.code = EqualLinear(quarter * 64, c.w_dim, activate=True)
-        sizes = [c.w_dim + 1, c.w_dim, c.w_dim, c.w_dim]
+        known = c.w_dim + 1 + c.tolerant
+        sizes = [known, c.w_dim, c.w_dim, c.w_dim]
         self.mapping = nn.Sequential(*(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes)))
         self.map_outline = EqualLinear(c.z_outline, c.map_outline * 64, activate=True)
         self.map_detail = EqualLinear(c.z_detail, c.map_detail * 256, activate=True)
         self.outline = nn.ModuleList(
             [Layer(n + c.map_outline, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
         )
+        more = (*c.pairs, *(0,) * (2 + len(c.channels) - len(c.pairs)))
+        self.more_outline = nn.ModuleList(Addition(n, c.w_dim) for _ in range(more[0]))
         self.detail = Layer(n + c.map_detail, n, c.w_dim)
-        self.trunk = nn.ModuleList([Pair(n, c.w_dim), Pair(n, c.w_dim)])
+        self.trunk = nn.ModuleList(
+            [Pair(n, c.w_dim), Pair(n, c.w_dim), *(Addition(n, c.w_dim) for _ in range(more[1]))]
+        )
         self.rgb = ModulatedConv2d(n, 3, 1, c.w_dim, demodulate=False)
         widths = (n, *c.channels)
-        self.levels = nn.ModuleList(Level(a, b, c.w_dim) for a, b in pairwise(widths))
+        self.levels = nn.ModuleList(
+            Level(a, b, c.w_dim, count) for (a, b), count in zip(pairwise(widths), more[2:], strict=True)
+        )
         self.register_buffer("fir4", fir_kernel(gain=4.0), persistent=False)
 
     @property
@@ -162,13 +196,14 @@ class ConditionalGenerator(nn.Module):
         """What a weight file must say to rebuild this module."""
         return {"architecture": "conditional", "config": asdict(self.config)}
 
-    def forward(self, photo: Tensor, size: Tensor, z: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, photo: Tensor, size: Tensor, z: Mapping[str, Tensor], tolerance: Tensor | None = None) -> Tensor:
         """What a smooth enlargement of the photo lacks.
 
         Args:
             photo: (n, 3, R, R), the pseudo-inverse enlargement of the small picture, around [0, 1].
             size: (n,), log2 of the side of the small picture: the same for a network and for a larger one grown from it.
             z: standard normal numbers by level, each (n, …) as `ConditionalConfig.z_shapes` says.
+            tolerance: (n,), how many grey levels the photo may be off; None for 0. Networks that are not `tolerant` ignore it.
 
         Returns:
             (n, 3, R, R), to be added to a smooth enlargement.
@@ -184,9 +219,14 @@ class ConditionalGenerator(nn.Module):
         x = x + 0.5 * self.look(x)
         low = self.down(x)
         known = self.code(self.squeeze(low).flatten(1))
-        w = self.mapping(torch.cat([known, size[:, None] - 4], dim=1))
+        told = [size - 4]
+        if self.config.tolerant:
+            told.append(torch.zeros_like(size) if tolerance is None else (1 + tolerance).log2())
+        w = self.mapping(torch.cat([known, torch.stack(told, dim=1)], dim=1))
         first, second, up = self.outline
         low = second(first(torch.cat([low, 2 * self.map_outline(z["outline"]).view(len(low), -1, 8, 8)], dim=1), w), w)
+        for pair in self.more_outline:
+            low = pair(low, w)
         x = (x + 2 * up(low, w)) * math.sqrt(0.2)
         x = x + self.detail(torch.cat([x, self.map_detail(z["detail"]).view(len(x), -1, 16, 16)], dim=1), w)
         x = x * math.sqrt(0.5)

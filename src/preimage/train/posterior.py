@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preimage.degrade.learned import LearnedDegradation, apply_learned
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import RecipeError
 from preimage.invert.posterior import answer, draw, load_sampler
@@ -28,14 +30,16 @@ from preimage.texts import one_line
 from preimage.train import losses
 from preimage.train.data import Pictures, batches, load_pictures
 from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
-from preimage.train.posterior_settings import Problems, Recipe, adversary, draw_problem, problem, rates
+from preimage.train.posterior_settings import Problem, Problems, Recipe, adversary, draw_problem, problem, rates
 from preimage.weight_files import save_prior
+from preimage.weights import load_degradation
 
 __all__ = ["Problems", "Recipe", "describe", "train"]
 
 SHOWN = (("bicubic", 16),) * 4 + (("bicubic", 8), ("area", 23), ("gaussian", 32), ("bicubic", 48))
 """Kernel and size of the photos in a grid, row by row; those that are not smaller than the pictures become 16."""
 ANSWERS = 6  # of each photo in a grid
+WITHIN = 0.95  # of a degraded photo's values are to lie within its tolerance, as those of a noisy one do
 
 
 def build_run(
@@ -58,16 +62,24 @@ def build_run(
 
 @torch.no_grad()
 def grow(g: ConditionalGenerator, start: ConditionalGenerator) -> None:
-    """Give a network the weights of a smaller one; levels that are new add nothing to the picture at first.
+    """Give a network the weights of a smaller one; levels and pairs that are new add nothing to the picture at first.
 
     Raises:
         RecipeError: a network of another shape.
     """
     levels = len(start.config.channels)
-    same = replace(g.config, resolution=start.config.resolution, channels=g.config.channels[:levels])
-    if start.config != same:
-        raise RecipeError(f"init: {start.name} has the shape {start.config}, and {same} is needed; make them equal.")
-    g.load_state_dict(start.state_dict(), strict=False)
+    had = start.config
+    same = replace(
+        g.config, resolution=had.resolution, channels=g.config.channels[:levels], pairs=had.pairs, tolerant=had.tolerant
+    )
+    fewer = all(a <= b for a, b in zip_longest(had.pairs, g.config.pairs, fillvalue=0))
+    if had != same or not fewer or had.tolerant > g.config.tolerant:
+        raise RecipeError(f"init: {start.name} has the shape {had}, and {same} is needed; make them equal.")
+    state = start.state_dict()
+    told = "mapping.0.weight"  # whose scale depends on how many numbers it is told
+    had_told, has_told = (network.get_parameter(told).shape[1] for network in (start, g))
+    state[told] = F.pad(state[told], (0, has_told - had_told)) * (has_told / had_told) ** 0.5
+    g.load_state_dict(state, strict=False)
     for i in range(levels, len(g.levels)):
         g.get_parameter(f"levels.{i}.rgb.weight").zero_()
 
@@ -144,6 +156,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     d.to(device).calibrate(next(batches(pictures, 64, recipe.seed)).to(device))
     channels_last(g)
     channels_last(d)
+    camera = load_degradation(recipe.degradation, device) if recipe.degradation else None
     alone(accelerator, g, d)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average)
@@ -169,8 +182,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
     while run.progress.images < recipe.images:
         truth = next(stream).to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        operator = draw_problem(recipe, run.progress.images)
-        photo = small(truth, operator)
+        drawn = draw_problem(recipe, run.progress.images)
+        operator = drawn.operator
+        photo, tolerance = take(truth, drawn, camera)
         speeds, weight = rates(recipe, run.progress.images), adversary(recipe, run.progress.images)
         set_rates((opt_g, opt_d), speeds)
         moves, judges = speeds[0] > 0, run.progress.images >= recipe.adversary_start[0] and recipe.adversary > 0
@@ -179,7 +193,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         z = {level: torch.randn(2 * n, *shape, device=device) for level, shape in g.config.z_shapes.items()}
         with torch.autocast(**autocast):
             with torch.set_grad_enabled(moves):
-                answers = answer(generate, operator, torch.cat([photo, photo]), z)
+                answers = answer(generate, operator, torch.cat([photo, photo]), z, tolerance)
                 raw = features(d.enlarge(answers))
             with torch.no_grad():
                 raw_truth = features(d.enlarge(truth))
@@ -218,7 +232,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             accelerator.backward(value)
             share(accelerator, g)
             opt_g.step()
-            run.add(**ratios(far, near, pixel_far, pixel_near, answers.detach(), truth, operator, recipe))
+            run.add(**ratios(far, near, pixel_far, pixel_near, answers.detach(), truth, drawn, recipe))
 
         before = run.progress.images
         run.progress.images += recipe.batch
@@ -254,6 +268,28 @@ def small(truth: Tensor, operator: LinearOperator) -> Tensor:
 
 
 @torch.no_grad()
+def take(truth: Tensor, drawn: Problem, camera: LearnedDegradation | None = None) -> tuple[Tensor, float]:
+    """The photos of a step, as 8-bit files would hold them, and within how many grey levels they are to be answered.
+
+    Args:
+        truth: (n, 3, R, R) in [0, 1].
+        drawn: what they are.
+        camera: the learned degradation, where the problem asks for it.
+    """
+    operator = drawn.operator
+    if drawn.degraded and camera is not None:
+        noise = torch.randn(len(truth), camera.noise_dim, device=truth.device)
+        photo = (apply_learned(camera, truth, noise).clamp(0, 1) * 255).round() / 255
+        missed = (photo - operator(truth)).abs().flatten()
+        return photo, max(1.0, 255 * float(missed.quantile(WITHIN)))
+    if not drawn.tolerance:
+        return small(truth, operator), 0.0
+    photo = operator(truth)
+    photo = photo + torch.randn_like(photo) * (drawn.tolerance / 2 / 255)
+    return (photo.clamp(0, 1) * 255).round() / 255, drawn.tolerance
+
+
+@torch.no_grad()
 def ratios(
     far: Tensor,
     near: Tensor,
@@ -261,7 +297,7 @@ def ratios(
     pixel_near: Tensor,
     answers: Tensor,
     truth: Tensor,
-    operator: LinearOperator,
+    drawn: Problem,
     recipe: Recipe,
 ) -> dict[str, Tensor]:
     """What stats.jsonl says of the spread: answers' distance to each other over that to the truth (1 is perfect, 0 collapsed), in
@@ -272,7 +308,7 @@ def ratios(
     both = ((answers[:n] + answers[n:]) / 2 - truth).square().mean()
     found = {"ratio_features": near / far, "ratio_pixels": pixel_near / pixel_far, "ratio_errors": one / both}
     found |= {"far": far.detach(), "l1": (answers[:n] - truth).abs().mean()}
-    if operator is problem("bicubic", recipe.generator.resolution, recipe.problems.focus):
+    if drawn == Problem(problem("bicubic", recipe.generator.resolution, recipe.problems.focus)):
         found |= {f"focus_{key}": value for key, value in found.items() if key != "l1"}
     return found
 
@@ -300,7 +336,18 @@ def export(average: ConditionalGenerator, recipe: Recipe, run: Run) -> Path:
         names = [Path(source).name for source in recipe.data]
         weights = Path(recipe.feature_weights).name
         init = Path(recipe.init).name
-        about = asdict(replace(recipe, out="", data=names, feature_weights=weights, init=init, init_discriminator=""))
+        camera = Path(recipe.degradation).name
+        about = asdict(
+            replace(
+                recipe,
+                out="",
+                data=names,
+                feature_weights=weights,
+                init=init,
+                init_discriminator="",
+                degradation=camera,
+            )
+        )
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": names}
         save_prior(path, average, trained)
     run.accelerator.wait_for_everyone()

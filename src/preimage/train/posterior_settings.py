@@ -26,6 +26,10 @@ class Problems:
         kernels: downscalings to draw from.
         focus: side of the bicubic problem that is shown most.
         focus_share: share of the steps that show it.
+        noisy_share: share of the other steps whose photos are noisy, for a network that is `tolerant`.
+        noise: tolerance in grey levels that those are answered within, from and to, drawn so that every octave comes equally
+            often; the noise is normal, of half its spread.
+        degraded_share: share of the other steps whose photos were taken by the recipe's learned `degradation`.
     """
 
     smallest: int = 8
@@ -33,6 +37,24 @@ class Problems:
     kernels: tuple[str, ...] = KERNELS
     focus: int = 16
     focus_share: float = 0.5
+    noisy_share: float = 0.0
+    noise: tuple[float, float] = (1.0, 16.0)
+    degraded_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the photos of one step are.
+
+    Attributes:
+        operator: the downscaling that is inverted.
+        tolerance: how many grey levels the photos may be missed by; their noise has half of it as its spread.
+        degraded: whether the learned degradation takes them instead; the tolerance is then measured.
+    """
+
+    operator: LinearOperator
+    tolerance: float = 0.0
+    degraded: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,7 @@ class Recipe:
         hold: so many of them, evenly spaced, are never learned from; the grids show their first eight.
         generator: shape of the network.
         problems: which small pictures it learns to answer.
+        degradation: name or file of a learned degradation, which takes the photos of `problems.degraded_share`.
         images: how many photos to show in all.
         batch: photos per step, over all processes.
         lr_g, lr_d: Adam's learning rates.
@@ -77,6 +100,7 @@ class Recipe:
     hold: int = 200
     generator: ConditionalConfig = field(default_factory=ConditionalConfig)
     problems: Problems = field(default_factory=Problems)
+    degradation: str = ""
     images: int = 400_000
     batch: int = 16
     lr_g: float = 2e-3
@@ -119,7 +143,12 @@ class Recipe:
                 "seed": ("seed",),
             },
         )  # fmt: skip
-        check(self.problems, {"share": ("focus_share",), "count": ("smallest", "largest", "focus")}, "problems.")
+        shares = ("focus_share", "noisy_share", "degraded_share")
+        check(
+            self.problems,
+            {"share": shares, "count": ("smallest", "largest", "focus"), "positive": ("noise",)},
+            "problems.",
+        )
         check_choice("features", self.features, tuple(FEATURE_NETWORKS))
         check_choice("precision", self.precision, ("fp32", "bf16"))
         check_choice("problems.kernels", self.problems.kernels, KERNELS)
@@ -128,6 +157,17 @@ class Recipe:
             raise RecipeError(
                 f"problems: smallest ({p.smallest}), largest ({p.largest}) and focus ({p.focus}) must rise in this order below "
                 f"{side}, and kernels must name one or more."
+            )
+        if p.noise[0] > p.noise[1] or p.noisy_share + p.degraded_share > 1:
+            raise RecipeError(
+                f"problems: noise ({list(p.noise)}) must rise, and noisy_share ({p.noisy_share}) and degraded_share "
+                f"({p.degraded_share}) must not exceed 1 together."
+            )
+        if (p.noisy_share or p.degraded_share) and not self.generator.tolerant:
+            raise RecipeError("problems: noisy and degraded photos need generator.tolerant: true.")
+        if bool(self.degradation) != bool(p.degraded_share):
+            raise RecipeError(
+                f"degradation ({self.degradation or 'none'}) and problems.degraded_share ({p.degraded_share}) go together."
             )
         if side % self.patch:
             raise RecipeError(f"patch ({self.patch}) must divide the resolution ({side}).")
@@ -151,14 +191,24 @@ def adversary(recipe: Recipe, images: int) -> float:
     return recipe.adversary * rise
 
 
-def draw_problem(recipe: Recipe, images: int) -> LinearOperator:
-    """The downscaling of the step after so many photos; it depends on the seed and on them alone, so that a run can resume."""
-    p = recipe.problems
+def draw_problem(recipe: Recipe, images: int) -> Problem:
+    """The problem of the step after so many photos; it depends on the seed and on them alone, so that a run can resume."""
+    p, side = recipe.problems, recipe.generator.resolution
     rng = random.Random(f"{recipe.seed}/{images}")
     if rng.random() < p.focus_share:
-        return problem("bicubic", recipe.generator.resolution, p.focus)
-    size = round(math.exp(rng.uniform(math.log(p.smallest - 0.5), math.log(p.largest + 0.5))))
-    return problem(rng.choice(p.kernels), recipe.generator.resolution, min(max(size, p.smallest), p.largest))
+        return Problem(problem("bicubic", side, p.focus))
+    kind = rng.random()
+    size = min(max(round(_octaves(rng, p.smallest - 0.5, p.largest + 0.5)), p.smallest), p.largest)
+    operator = problem(rng.choice(p.kernels), side, size)
+    if kind < p.noisy_share:
+        return Problem(operator, _octaves(rng, *p.noise))
+    if kind < p.noisy_share + p.degraded_share:
+        return Problem(problem("bicubic", side, p.focus), degraded=True)
+    return Problem(operator)
+
+
+def _octaves(rng: random.Random, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 @lru_cache(maxsize=512)
