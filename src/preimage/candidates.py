@@ -17,6 +17,9 @@ from preimage.errors import InputError
 HALF_CERTAINTY = 16.0
 """Grey levels of spread between candidates that halve `Candidates.certainty`."""
 
+TOLERANCE = "tolerance"
+"""Why candidates are not exact that answer a noisy photo within so many grey levels instead of copying its noise."""
+
 _PER_CANDIDATE = ("error", "exact", "moved", "error_before", "steps")
 _MAYBE = ("l1",)  # per candidate too, where there is one
 
@@ -42,6 +45,7 @@ class Candidates:
         seconds: time spent on all of them.
         method: name of the method.
         prior: name of the prior, None for a method without.
+        tolerance: grey levels by which every value of the shrunken files may miss `lr`, by choice; then none is called exact.
         l1: (n,) mean absolute difference in grey levels between `lr` and the saved file as the learned degradation makes
             it small with the candidate's noise; None where the downscaling is linear.
 
@@ -63,6 +67,7 @@ class Candidates:
     seconds: float = 0.0
     method: str
     prior: str | None = None
+    tolerance: float = 0.0
     l1: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -85,11 +90,15 @@ class Candidates:
             _check_bytes(getattr(self, name), name)
         if self.inexact_because and bool(self.exact.any()):
             raise InputError(f"candidates: exact cannot be true with a {self.inexact_because}; it proves nothing")
+        if not 0 <= self.tolerance < 256:
+            raise InputError(f"candidates: tolerance ({self.tolerance}) must lie in [0, 256), in grey levels")
 
     @property
     def inexact_because(self) -> str:
-        """Why none of them can be exact, "learned degradation"; empty where the downscaling is linear."""
-        return WHY_INEXACT if isinstance(self.operator, LearnedDegradation) else ""
+        """Why none of them is exact, "learned degradation" or "tolerance"; else empty."""
+        if isinstance(self.operator, LearnedDegradation):
+            return WHY_INEXACT
+        return TOLERANCE if self.tolerance else ""
 
     def _per_candidate(self) -> list[str]:
         return [*_PER_CANDIDATE, *(name for name in _MAYBE if getattr(self, name) is not None)]
@@ -155,7 +164,7 @@ class Candidates:
             raise InputError("no candidates to join; give at least one batch")
         first = parts[0]
         for part in parts[1:]:
-            for name in ("method", "prior"):
+            for name in ("method", "prior", "tolerance"):
                 if getattr(part, name) != getattr(first, name):
                     values = f"{getattr(first, name)!r} and {getattr(part, name)!r}"
                     raise InputError(f"candidates of different {name} cannot be joined: {values}; keep them apart")
@@ -233,6 +242,8 @@ class Candidates:
             learned = {"l1": f"{float(self.l1[i]):.6g}", "inexact_because": self.inexact_because}
             if NOISE in self.latents:
                 learned[NOISE] = pack_noise(self.latents[NOISE][i])
+        elif self.tolerance:
+            learned = {TOLERANCE: f"{self.tolerance:g}", "inexact_because": self.inexact_because}
         return {
             "Software": f"preimage {package_version()}",
             "Comment": "One of many pictures that could lie behind the same photo. Its detail is imagined."

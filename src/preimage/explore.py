@@ -78,6 +78,8 @@ class Tally:
         exact: of those written, how many downscale byte for byte.
         learned: of those written, how many answer to a learned degradation and therefore cannot be exact.
         l1: sum over those of the L1 that they reach, grey levels.
+        tolerated: of those written, how many answer within a tolerance by choice, and are therefore not called exact.
+        tolerance: that tolerance, grey levels.
         problems: what failed, one message each.
     """
 
@@ -86,6 +88,8 @@ class Tally:
     exact: int = 0
     learned: int = 0
     l1: float = 0.0
+    tolerated: int = 0
+    tolerance: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -178,6 +182,9 @@ def upsample_folder(
                     if part.l1 is not None:
                         tally.learned += len(written)
                         tally.l1 += float(part.l1[written].sum())
+                    elif part.tolerance:
+                        tally.tolerated += len(written)
+                        tally.tolerance = part.tolerance
                     bar.wrote(len(part))
                 if todo or not (target / "grid.png").is_file():
                     folder.grid(stems[path], lr, wanted)

@@ -221,6 +221,8 @@ class ResultFolder:
             }
             if candidates.l1 is not None:
                 line |= {"l1": finite(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
+            elif candidates.tolerance:
+                line |= {"tolerance": candidates.tolerance, "inexact_because": candidates.inexact_because}
             with changing(self.path):
                 self._refresh()
                 if (stem, file) in self.done and is_whole(path, candidates.images.shape[-1]):

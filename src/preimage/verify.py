@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from preimage.degrade.consistency import verify
+from preimage.candidates import TOLERANCE
+from preimage.degrade.consistency import downscale_saved, verify
 from preimage.degrade.kernels import whole
 from preimage.degrade.learned import NOISE, LearnedDegradation, learned_error, learned_spec, unpack_noise
-from preimage.degrade.linear import LinearOperator
+from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import InputError, OperatorError, PreimageError
 from preimage.files import read_jsonl, read_provenance, read_yaml
-from preimage.image import decoded_size, read_image
+from preimage.image import decoded_size, read_image, to_uint8
 from preimage.invert.problem import by_name
 from preimage.results import is_listed
 from preimage.texts import TextError, one_line, parse_json
@@ -30,12 +31,16 @@ class Verified:
         exact: candidates that shrink to their input byte for byte.
         learned: candidates of a learned degradation whose recorded L1 was found again; that proves nothing about the photo.
         l1: sum over those of their L1, grey levels.
-        problems: one message for each candidate that is neither.
+        within: candidates that answer within a tolerance by choice, and do.
+        tolerance: the largest of those tolerances, grey levels.
+        problems: one message for each candidate that is none of these.
     """
 
     exact: int = 0
     learned: int = 0
     l1: float = 0.0
+    within: int = 0
+    tolerance: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -43,7 +48,8 @@ def verify_folder(results: str | Path) -> Verified:
     """Check a folder of results from the files alone.
 
     Each candidate is opened with Pillow, shrunk and compared with its input, byte for byte. A candidate of a learned
-    degradation is degraded again with the noise in its file, and the L1 compared with the recorded one.
+    degradation is degraded again with the noise in its file, and the L1 compared with the recorded one. A candidate with
+    a tolerance in its file is shrunk and held to that.
 
     Args:
         results: a folder that `upsample_folder` filled.
@@ -78,7 +84,12 @@ def verify_folder(results: str | Path) -> Verified:
             hr_size, lr_size = decoded_size(path), decoded_size(lr)  # what is there, not what a header claims
             if min(hr_size) <= min(lr_size):
                 raise InputError(f"{path}: {hr_size[0]}x{hr_size[1]} pixels, no more than its input; no candidate is.")
-            same, error = verify(path, lr, linear_operator(path, spec, hr_size, lr_size) if spec else None)
+            operator = linear_operator(path, spec, hr_size, lr_size) if spec else None
+            if TOLERANCE in notes:
+                tolerance = within_again(path, lr, notes, operator)
+                found.within, found.tolerance = found.within + 1, max(found.tolerance, tolerance)
+                continue
+            same, error = verify(path, lr, operator)
         except PreimageError as problem:
             text = str(problem)
             found.problems.append(text if str(path) in text else f"{path}: {text}")
@@ -156,6 +167,32 @@ def _degradation_of(record: Path) -> LearnedDegradation:
             f"{record}: does not name the learned degradation of these candidates; nothing can be checked."
         )
     return found
+
+
+def within_again(path: Path, lr: Path, notes: Mapping[str, str], operator: LinearOperator | None) -> float:
+    """The tolerance in grey levels that a saved candidate claims, and keeps.
+
+    Args:
+        path, lr: the candidate's file and its input's.
+        notes: of the candidate (`read_provenance`).
+        operator: how to shrink; None for Pillow's bicubic.
+
+    Raises:
+        InputError: a damaged note, or a value that misses by more.
+    """
+    try:
+        tolerance = float(notes[TOLERANCE])
+        if not 0 < tolerance < 256:
+            raise ValueError("no tolerance in grey levels")
+    except ValueError:
+        raise InputError(f"{path}: its note on the tolerance is damaged; make the candidate again.") from None
+    hr, small = to_uint8(read_image(path).pixels[None]), read_image(lr).pixels
+    if operator is None:
+        operator = make_operator("bicubic", hr_size=tuple(hr.shape[-2:]), lr_size=tuple(small.shape[-2:]))
+    worst = (downscale_saved(hr, operator)[0].double() - small.double() * 255).abs().max()
+    if float(worst) > tolerance + 0.01:
+        raise InputError(f"{path}: misses its input by up to {float(worst):.0f} grey levels, more than {tolerance:g}")
+    return tolerance
 
 
 def learned_again(path: Path, lr: Path, notes: Mapping[str, str], degradation: LearnedDegradation) -> float:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import preimage
+from preimage.candidates import Candidates
 from preimage.cli import main
+from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.linear import make_operator
 from preimage.errors import InputError, MethodError, OperatorError, WeightsError
-from preimage.files import save_png
-from preimage.image import read_image
+from preimage.files import read_provenance, save_png
+from preimage.image import read_image, to_uint8
 from preimage.invert.posterior import Posterior, answer, draw, encode, load_sampler
 from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
 from preimage.weight_files import save_prior
@@ -124,6 +128,74 @@ def test_a_reference_is_answered_by_itself(network, method, tmp_path):
     assert float((like.images - truth).abs().mean()) < float((free.images - truth).abs().mean())
 
 
+@pytest.fixture(scope="module")
+def tolerant() -> Posterior:
+    torch.manual_seed(0)
+    made = ConditionalGenerator(replace(CONFIG, tolerant=True), "tolerant").eval().requires_grad_(False)
+    for part in ("rgb", "levels.0.rgb", "levels.1.rgb"):
+        made.get_parameter(f"{part}.weight").mul_(0.3)
+    return Posterior(made, device="cpu")
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "gaussian"])
+@pytest.mark.parametrize("tolerance", [1.0, 6.0, 20.5])
+def test_within_a_tolerance(tolerant, kernel, tolerance):
+    lr, operator = photo(16), make_operator(kernel, hr_size=64, lr_size=16)
+    free = answer(tolerant.network, operator, lr[None], draw(CONFIG, [0]), tolerance)
+    miss = 255 * (operator(free) - lr).abs()
+    assert 0.9 * tolerance < float(miss.max()) <= tolerance + 0.05  # so far and no further
+    found = preimage.upsample(lr, range(3), method=tolerant, operator=operator, tolerance=tolerance)
+    assert found.tolerance == tolerance
+    assert found.inexact_because == "tolerance"
+    assert not found.exact.any()
+    saved = downscale_saved(to_uint8(found.images), operator).double() - (lr * 255).round()
+    assert 0 < float(saved.abs().max()) <= tolerance
+    rms = saved.square().flatten(1).mean(1).sqrt().float()
+    torch.testing.assert_close(found.error, rms)
+    exact = preimage.upsample(lr, range(3), method=tolerant, operator=operator)
+    assert bool(exact.exact.all())
+    with pytest.raises(InputError, match="different tolerance"):
+        Candidates.cat([exact, found])
+
+
+def test_noise_is_not_copied_when_the_photo_may_be_missed(tolerant):
+    lr = photo(16)
+    noisy = (
+        (lr + torch.randn(lr.shape, generator=torch.Generator().manual_seed(0)) * 4 / 255).clamp(0, 1) * 255
+    ).round() / 255
+    copied = preimage.upsample(noisy, 0, method=tolerant)
+    found = preimage.upsample(noisy, 0, method=tolerant, tolerance=8)
+    assert float(copied.error[0]) == 0
+    assert float(found.error[0]) > 1
+    assert found.provenance(0)["tolerance"] == "8"
+    assert found.provenance(0)["exact"] == "false"
+
+
+def test_tolerance_on_the_command_line(tolerant, tmp_path, capsys):
+    save_prior(tmp_path / "tolerant.safetensors", tolerant.network, {})
+    save_png(tmp_path / "face.png", photo(16))
+    command = ["upsample", str(tmp_path / "face.png"), "--method", "posterior", "-o", str(tmp_path / "out"), "-n", "2"]
+    command += ["--prior", str(tmp_path / "tolerant.safetensors"), "--method.tolerance", "6", "--device", "cpu"]
+    assert main(command) == 0
+    assert "within 6 grey levels of their input by choice, none of them exact" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "out" / "summary.jsonl").read_text().splitlines()]
+    assert [(line["exact"], line["tolerance"], line["inexact_because"]) for line in lines] == [
+        (False, 6.0, "tolerance")
+    ] * 2
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    assert "2 candidates keep to the tolerance" in capsys.readouterr().out
+    path = tmp_path / "out" / "face" / "seed0000.png"
+    notes = read_provenance(path)
+    for note, words in (
+        ("2", "misses its input by up to"),
+        ("0", "note on the tolerance is damaged"),
+        ("x", "damaged"),
+    ):
+        save_png(path, read_image(path).pixels, {**notes, "tolerance": note})
+        assert main(["verify", str(tmp_path / "out")]) == 1
+        assert words in capsys.readouterr().err
+
+
 def test_moving_towards_another_seed(method):
     lr = photo(8)
     own, other = (preimage.upsample(lr, seed, method=method).images[0] for seed in (1, 2))
@@ -153,6 +225,9 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
         ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail"),
         ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
         ({"blend": 2}, "blend"),
+        ({"tolerance": 0.5}, "must be 0 or from 1 to 64"),
+        ({"tolerance": float("nan")}, "must be 0 or from"),
+        ({"tolerance": 4}, "tiny-posterior was not trained with noisy photos"),
         ({"reference": "x.png", "towards": 1}, "give one of them"),
     ):
         with pytest.raises(MethodError, match=words):

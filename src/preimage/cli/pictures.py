@@ -84,6 +84,8 @@ def upsample(options: Namespace) -> int:
         about = (
             f"mean L1 through the learned degradation {tally.l1 / tally.learned:.2f} grey levels, none of them exact"
         )
+    elif tally.tolerated:
+        about = f"within {tally.tolerance:g} grey levels of their input by choice, none of them exact"
     print(f"{tally.written} candidates written to {output}, {about}; {tally.kept} were there before.")
     return failures(tally.problems)
 
@@ -127,9 +129,14 @@ def verify(options: Namespace) -> int:
     found = verify_folder(options.results)
     for problem in found.problems:
         print(f"preimage: {problem}", file=sys.stderr)
-    if found.exact or not found.learned:
+    if found.exact or not (found.learned or found.within):
         count = found.exact + len(found.problems)
         print(f"{found.exact} of {count} candidates shrink to their input byte for byte.")
+    if found.within:
+        print(
+            f"{found.within} candidates keep to the tolerance in their files: shrunk, no value is further than "
+            f"{found.tolerance:g} grey levels from their input."
+        )
     if found.learned:
         print(
             f"{found.learned} candidates answer to a learned degradation, so there is nothing to prove: degraded again they "

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.candidates import Candidates
-from preimage.degrade.consistency import lr_error, make_exact
+from preimage.degrade.consistency import ExactResult, downscale_saved, lr_error, make_exact
 from preimage.degrade.learned import Operator
 from preimage.degrade.linear import LinearOperator
 from preimage.device import autocast, resolve_device, resolve_precision
@@ -33,6 +33,8 @@ from preimage.nets.layers import channels_last
 from preimage.seeds import normal
 from preimage.weights import load_upsampler
 
+MOST = 64.0
+"""Largest tolerance in grey levels; beyond it a photo says too little."""
 BATCH = 16
 """Answers that are made together where `batch` is "auto"; a pass keeps no graph."""
 
@@ -75,6 +77,33 @@ def answer(
     picture = (smooth + network(enlarged, size, z, torch.full_like(size, tolerance))).float()
     miss, free = operator.residual(picture, photo), tolerance / GREY_LEVELS
     return picture + operator.pinv(miss - miss.clamp(-free, free))
+
+
+def settle(images: Tensor, lr: Tensor, operator: LinearOperator, tolerance: float = 0.0) -> ExactResult:
+    """8-bit pictures whose files shrink to the photo byte for byte, or to within the tolerance, which is never called exact.
+
+    Args:
+        images: (n, 3, R, R) around [0, 1].
+        lr: (3, s, s) in [0, 1] on the 8-bit grid.
+        operator: the downscaling.
+        tolerance: grey levels; each picture then has a photo of its own to shrink to, the nearest to what it does shrink to.
+    """
+    if not tolerance:
+        return make_exact(images, lr, operator)
+    photo, most = (lr * GREY_LEVELS).round(), math.floor(tolerance)
+    targets = (operator(images.clamp(0, 1)) * GREY_LEVELS).round()
+    targets = targets.clamp(photo - most, photo + most).clamp(0, GREY_LEVELS) / GREY_LEVELS
+    rows = [make_exact(image[None], target, operator) for image, target in zip(images, targets, strict=True)]
+    pictures = torch.cat([row.images for row in rows])
+    misses = downscale_saved(pictures, operator).double() - photo
+    return ExactResult(
+        images=pictures,
+        exact=torch.zeros(len(pictures), dtype=torch.bool),
+        error=misses.square().flatten(1).mean(1).sqrt().float(),
+        worst=misses.abs().flatten(1).amax(1).long(),
+        moved=torch.cat([row.moved for row in rows]),
+        rounds=torch.cat([row.rounds for row in rows]),
+    )
 
 
 def encode(
@@ -138,6 +167,8 @@ class PosteriorSettings:
         fresh: levels of random numbers that a seed decides, of "outline", "detail" (coarse to fine); the others are
             those of `base` for all seeds: ("detail",) varies small things and keeps the outline.
         base: seed of the levels that are not fresh.
+        tolerance: of a noisy photo, so many grey levels every value may be missed by: its noise is then not copied, and no
+            candidate is called exact. 0: byte for byte.
         reference: a sharp, aligned face whose look is taken over: random numbers are found that answer its own small version
             with it (`encode`), and the seeds' numbers are moved towards them. Empty: none.
         towards: another seed to move towards, or -1 for none; not together with a reference.
@@ -147,6 +178,7 @@ class PosteriorSettings:
     temperature: float = 0.8
     fresh: tuple[str, ...] = LEVELS
     base: int = 0
+    tolerance: float = 0.0
     reference: str = ""
     towards: int = -1
     blend: float = 0.7
@@ -155,6 +187,8 @@ class PosteriorSettings:
         object.__setattr__(self, "fresh", (self.fresh,) if isinstance(self.fresh, str) else tuple(self.fresh))
         if not 0 <= self.temperature <= 2:
             raise MethodError(f"temperature ({self.temperature}) must lie in [0, 2]; 1 is as trained.")
+        if self.tolerance and not 1 <= self.tolerance <= MOST:
+            raise MethodError(f"tolerance ({self.tolerance}) must be 0 or from 1 to {MOST:g} grey levels.")
         if unknown := [level for level in self.fresh if level not in LEVELS]:
             raise MethodError(f"fresh: {', '.join(map(str, unknown))} unknown; there are {', '.join(LEVELS)}.")
         if not 0 <= self.blend <= 1:
@@ -257,6 +291,10 @@ class Posterior:
         """
         lr = check_lr(lr)
         settings = self.settings.with_(controls)
+        if settings.tolerance and not self.network.config.tolerant:
+            raise MethodError(
+                f"tolerance: {self.network.name} was not trained with noisy photos and can only be exact; leave it at 0."
+            )
         return self._sample(lr, tuple(seeds), operator_for(lr, self.resolution, operator), settings, on_step)
 
     def _sample(
@@ -270,7 +308,7 @@ class Posterior:
         while seeds:
             began, chosen = time.monotonic(), seeds[: self.batch]
             z = self.random(chosen, settings, operator)
-            images = self._answers(lr, operator, z)
+            images = self._answers(lr, operator, z, settings.tolerance)
             if images is None:
                 self.batch = halved(chosen, self.network.name)
                 continue
@@ -278,12 +316,12 @@ class Posterior:
             if on_step is not None:
                 on_step(0, torch.arange(len(chosen)))
             before = lr_error(images, lr, operator)
-            exact = make_exact(images, lr, operator)
+            exact = settle(images, lr, operator, settings.tolerance)
             yield Candidates(
                 images=exact.images.float() / GREY_LEVELS, seeds=chosen, lr=lr, operator=operator, error=exact.error,
                 exact=exact.exact, moved=exact.moved, error_before=before, steps=torch.ones(len(chosen), dtype=torch.long),
                 latents={f"z-{level}": value.cpu() for level, value in z.items()}, seconds=time.monotonic() - began,
-                method=self.name, prior=self.network.name,
+                method=self.name, prior=self.network.name, tolerance=settings.tolerance,
             )  # fmt: skip
 
     def random(
@@ -324,12 +362,14 @@ class Posterior:
             self._known[reference, operator] = encode(self.network, operator, as_picture(square).pixels)
         return self._known[reference, operator]
 
-    def _answers(self, lr: Tensor, operator: LinearOperator, z: Mapping[str, Tensor]) -> Tensor | None:
+    def _answers(
+        self, lr: Tensor, operator: LinearOperator, z: Mapping[str, Tensor], tolerance: float
+    ) -> Tensor | None:
         """Pictures (n, 3, R, R) on the CPU; None where memory ran out."""
         photo = lr.to(self.device).expand(len(z[LEVELS[0]]), -1, -1, -1)
         try:
             with torch.no_grad(), autocast(self.device, self.dtype):
-                return answer(self.network, operator, photo, z).cpu()
+                return answer(self.network, operator, photo, z, tolerance).cpu()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
