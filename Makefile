@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test install clean
 
 demo: $(VENV)/.core
-	$(BIN)/preimage upsample examples -o out/demo --method posterior --seeds 0-7
+	$(BIN)/preimage upsample examples -o out/demo --seeds 0-7
 	$(BIN)/preimage verify out/demo
 	@echo
 	@echo "Open these pictures: each row is one input, eight candidates that all shrink back to it, and where they differ."

@@ -1,6 +1,6 @@
 """A prior of your own: here the decoder of a variational autoencoder, tiny and with random weights. Put yours in its place.
 
-preimage upsample face.png -o out --prior own_prior:TinyDecoder     # run in the folder of this file
+preimage upsample face.png -o out --method pulse --prior own_prior:TinyDecoder     # run in the folder of this file
 """
 
 import torch
@@ -48,7 +48,7 @@ class TinyDecoder(nn.Module):
 if __name__ == "__main__":
     prior = TinyDecoder()
     small = preimage.make_operator("bicubic", hr_size=32, scale=4)(prior.sample([7]))[0]
-    candidates = preimage.upsample(small.clamp(0, 1), seeds="0-3", prior=prior, steps=60)
+    candidates = preimage.upsample(small.clamp(0, 1), seeds="0-3", method="pulse", prior=prior, steps=60)
     print(
         f"exact: {candidates.exact.tolist()}; grey levels missed by the search alone: {candidates.error_before.tolist()}"
     )

@@ -25,7 +25,7 @@ from preimage.invert import latent
 from preimage.results import ResultFolder, is_whole
 from preimage.weight_files import save_prior
 
-QUICK = ["--method.steps", "6", "--device", "cpu"]
+QUICK = ["--method", "pulse", "--method.steps", "6", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_one_picture_becomes_a_folder_of_proven_candidates(prior, face, tmp_path
 def test_python_gives_the_same_candidates_as_the_command_line(prior, face, tmp_path):
     out = tmp_path / "out"
     main(["upsample", str(face), "-o", str(out), "--prior", prior, "-n", "2", *QUICK])
-    candidates = preimage.upsample(face, range(2), prior=prior, scale=4, steps=6)
+    candidates = preimage.upsample(face, range(2), prior=prior, scale=4, method="pulse", steps=6)
     assert candidates.exact.all()
     for i in range(2):
         assert torch.equal(candidates.images[i], read_image(out / "face" / f"seed{i:04d}.png").pixels)
@@ -107,6 +107,8 @@ def test_a_folder_of_other_settings_or_another_picture_is_not_mixed(prior, face,
         "0",
         "--device",
         "cpu",
+        "--method",
+        "pulse",
         "--method.steps",
     ]
     assert main([*command, "3"]) == 0
@@ -183,7 +185,10 @@ def test_a_picture_that_is_too_large_is_not_decoded(prior, tmp_path, monkeypatch
         Image.new("1", size).save(tmp_path / name)
     monkeypatch.setattr(image, "_decode", lambda *_: pytest.fail("decoded"))
     inputs = [str(tmp_path / name) for name in ("large.png", "wide.png")]
-    assert main(["upsample", *inputs, "-o", str(tmp_path / "out"), "--prior", prior, "--seeds", "0"]) == 1
+    assert (
+        main(["upsample", *inputs, "-o", str(tmp_path / "out"), "--prior", prior, "--seeds", "0", "--method", "pulse"])
+        == 1
+    )
     told = capsys.readouterr().err
     assert "large.png: the picture is 8192x8192, but the prior makes 16x16" in told
     assert "wide.png: the picture is 4096x4" in told
@@ -191,7 +196,7 @@ def test_a_picture_that_is_too_large_is_not_decoded(prior, tmp_path, monkeypatch
         with Image.open(tmp_path / name) as opened:
             for given in (tmp_path / name, opened):
                 with pytest.raises(preimage.PreimageError, match="the picture is"):
-                    preimage.upsample(given, "0", prior=prior)
+                    preimage.upsample(given, "0", prior=prior, method="pulse")
 
 
 def test_a_corpus_of_damaged_pictures(prior, face, tmp_path, capsys):
@@ -246,7 +251,7 @@ def test_a_corpus_of_damaged_pictures(prior, face, tmp_path, capsys):
 )
 def test_bad_tensors_are_refused_with_a_reason(prior, value, words):
     with pytest.raises(preimage.PreimageError, match=words):
-        preimage.upsample(value, "0", prior=prior, steps=2)
+        preimage.upsample(value, "0", prior=prior, method="pulse", steps=2)
 
 
 @pytest.mark.parametrize(
@@ -258,14 +263,14 @@ def test_bad_tensors_are_refused_with_a_reason(prior, value, words):
 )  # fmt: skip
 def test_values_of_another_kind_are_refused(prior, tiny_lr, wrong):
     with pytest.raises(preimage.PreimageError):
-        preimage.upsample(tiny_lr, **{"seeds": "0", "prior": prior, "device": "cpu", **wrong})
+        preimage.upsample(tiny_lr, **{"seeds": "0", "prior": prior, "device": "cpu", "method": "pulse", **wrong})
 
 
 def test_a_large_array_is_refused_by_its_shape(prior, monkeypatch):
     monkeypatch.setattr(image, "_numbers", lambda *_: pytest.fail("converted"))
     for large in (np.zeros((3000, 3000, 3), np.uint8), torch.zeros(1, 3, 3000, 3000, dtype=torch.uint8)):
         with pytest.raises(preimage.PreimageError, match="the picture is 3000x3000"):
-            preimage.upsample(large, "0", prior=prior)
+            preimage.upsample(large, "0", prior=prior, method="pulse")
 
 
 def test_a_full_disk_stops_with_a_message_and_loses_nothing(prior, face, tmp_path, monkeypatch, capsys):
@@ -313,6 +318,8 @@ def test_ctrl_c_keeps_what_was_written_and_the_same_command_goes_on(prior, face,
         "0-39",
         "--batch",
         "1",
+        "--method",
+        "pulse",
         "--method.steps",
         "40",
     ]
@@ -350,7 +357,7 @@ def test_variants_share_the_latent_and_are_exact(prior, face, tmp_path, capsys):
     assert main(["verify", str(out)]) == 0
     assert main([*command, "--variants", "3", *QUICK]) == 0  # asked for later: only added
     assert len(list((out / "face").glob("*noise*"))) == 3
-    assert main([*command, "--method", "bicubic", "--variants", "1", "--overwrite"]) == 1
+    assert main([*command, "--device", "cpu", "--method", "bicubic", "--variants", "1", "--overwrite"]) == 1
     assert "cannot resample" in capsys.readouterr().err
 
 

@@ -79,7 +79,7 @@ def test_what_fits(monkeypatch):
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")]
 )
 def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tiny_prior, tiny_lr, monkeypatch, error):
-    wanted = preimage.upsample(tiny_lr, range(5), prior=tiny_prior, device="cpu", steps=3, batch=1)
+    wanted = preimage.upsample(tiny_lr, range(5), prior=tiny_prior, method="pulse", device="cpu", steps=3, batch=1)
     original, sizes = latent.search, []
 
     def short(prior, degradation, lr, seeds, *rest):
@@ -89,7 +89,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tiny_prior, tiny
         return original(prior, degradation, lr, seeds, *rest)
 
     monkeypatch.setattr(latent, "search", short)
-    found = preimage.upsample(tiny_lr, range(5), prior=tiny_prior, device="cpu", steps=3)
+    found = preimage.upsample(tiny_lr, range(5), prior=tiny_prior, method="pulse", device="cpu", steps=3)
     assert sizes == [5, 2, 2, 1]
     assert found.seeds == wanted.seeds
     assert float((found.images - wanted.images).abs().max()) <= 1.01 / 255
@@ -101,7 +101,7 @@ def test_a_single_candidate_that_does_not_fit_is_said_so(tiny_prior, tiny_lr, mo
 
     monkeypatch.setattr(latent, "search", never)
     with pytest.raises(MethodError, match="tiny: not enough memory for a single candidate"):
-        preimage.upsample(tiny_lr, range(3), prior=tiny_prior, device="cpu", steps=3)
+        preimage.upsample(tiny_lr, range(3), prior=tiny_prior, method="pulse", device="cpu", steps=3)
 
 
 def test_other_errors_are_not_taken_for_it():

@@ -40,7 +40,7 @@ def test_pulse_searches_it_from_the_command_line(beside, capsys):
     face = Image.fromarray((prior.sample([7])[0] * 255).byte().permute(1, 2, 0).numpy()).resize((8, 8))
     face.save(beside / "face.png")
     command = ["upsample", "face.png", "-o", "out", "--prior", "own_prior:TinyDecoder", "-n", "2", "--device", "cpu"]
-    assert main([*command, "--method.steps", "10"]) == 0
+    assert main([*command, "--method", "pulse", "--method.steps", "10"]) == 0
     assert "2 of them exact" in capsys.readouterr().out
     for seed in (0, 1):  # the oracle: Pillow and nothing of ours
         with Image.open(beside / "out" / "face" / f"seed{seed:04d}.png") as large:

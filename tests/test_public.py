@@ -113,7 +113,8 @@ def test_the_wheel_with_core_dependencies_alone_explores_proves_and_shows_recipe
     assert "accelerate" in absent
     by_network = {recipe_summary(name)[0]: name for name in list_recipes()}
     commands = [
-        ["upsample", "face0.png", "-o", "out", "--seeds", "0", "--method.steps", "20"],
+        ["upsample", "face0.png", "-o", "out", "--seeds", "0"],
+        ["upsample", "face0.png", "-o", "searched", "--seeds", "0", "--method", "pulse", "--method.steps", "20"],
         ["verify", "out"],
         ["recipes", "list"],
         *(["recipes", "show", name] for name in list_recipes()),

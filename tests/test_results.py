@@ -236,7 +236,7 @@ def test_two_runs_of_the_same_settings_share_a_folder(prior, tiny_lr, tmp_path):
     face, out = save(tmp_path / "face.png", tiny_lr), tmp_path / "out"
     command = [
         sys.executable, "-m", "preimage.cli", "upsample", face, "-o", str(out), "--prior", prior, "--seeds", "0-19",
-        "--device", "cpu", "--batch", "1", "--method.steps", "4",
+        "--device", "cpu", "--batch", "1", "--method", "pulse", "--method.steps", "4",
     ]  # fmt: skip
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [p.communicate(timeout=120) for p in processes]
@@ -249,7 +249,7 @@ def test_two_runs_of_the_same_settings_share_a_folder(prior, tiny_lr, tmp_path):
 
 def test_a_run_of_other_settings_is_refused_while_one_is_going(prior, tiny_lr, tmp_path, capsys):
     face, out = save(tmp_path / "face.png", tiny_lr), tmp_path / "out"
-    command = ["upsample", face, "-o", str(out), "--prior", prior, "--device", "cpu"]
+    command = ["upsample", face, "-o", str(out), "--prior", prior, "--device", "cpu", "--method", "pulse"]
     long = ["--seeds", "0-9999", "--batch", "1", "--method.steps", "4"]
     process = subprocess.Popen([sys.executable, "-m", "preimage.cli", *command, *long], stderr=subprocess.DEVNULL)
     try:

@@ -28,7 +28,7 @@ def filled(tiny_lr, tiny_prior, tmp_path_factory):
     from preimage.results import ResultFolder
 
     out = tmp_path_factory.mktemp("out")
-    candidates = preimage.upsample(tiny_lr, range(3), prior=tiny_prior, device="cpu", steps=2)
+    candidates = preimage.upsample(tiny_lr, range(3), prior=tiny_prior, method="pulse", device="cpu", steps=2)
     with ResultFolder.open(out, {"operator": "bicubic"}) as folder:
         folder.claim("face", tiny_lr)
         folder.write("face", candidates)

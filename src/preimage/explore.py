@@ -17,7 +17,7 @@ from preimage.files import find_images, unique_stems
 from preimage.image import as_picture, picture_size, read_image
 from preimage.invert.method import Method, Varies
 from preimage.invert.problem import by_name, check_sides, check_size, degradation_for
-from preimage.invert.registry import load
+from preimage.invert.registry import DEFAULT, load
 from preimage.results import ResultFolder, save_latents
 from preimage.seeds import MAX_COUNT, parse_seeds
 
@@ -26,7 +26,7 @@ def upsample(
     picture: object,
     seeds: str | int | Iterable[int] = "0-7",
     *,
-    method: str | Method = "pulse",
+    method: str | Method = DEFAULT,
     prior: Any = None,
     preset: str = "default",
     scale: float | None = None,
@@ -49,7 +49,7 @@ def upsample(
             the method's own, which is bicubic for all but SR-NAM.
         device, precision: "auto" decides.
         batch: candidates that run together; "auto" takes what fits into memory.
-        **controls: of the method, such as `steps=50` (`preimage.invert.search.SearchSettings`).
+        **controls: of the method, such as `temperature=0.7` (`preimage.invert.posterior.PosteriorSettings`).
 
     Returns:
         All candidates, in the order of the seeds.
@@ -97,7 +97,7 @@ def upsample_folder(
     inputs: Sequence[str | Path],
     output: str | Path,
     *,
-    method: str = "pulse",
+    method: str = DEFAULT,
     prior: str | None = None,
     preset: str = "default",
     scale: float | None = None,

@@ -14,6 +14,7 @@ from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfi
 from preimage.errors import InputError, MethodError, OperatorError
 from preimage.files import save_png
 from preimage.measure.bench import bench
+from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.weight_files import save_prior
 
 
@@ -75,6 +76,33 @@ def test_two_methods_on_the_same_inputs(data, prior, tmp_path):
     assert again.methods[1].estimates == report.methods[1].estimates
     with pytest.raises(InputError, match="benchmark of other settings"):
         bench(["bicubic"], data, out, **{**settings, "scale": 2.0})
+
+
+def test_methods_of_different_sizes_are_compared_at_one(data, prior, tmp_path):
+    torch.manual_seed(0)
+    shape = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=6, z_detail=4, map_outline=2, map_detail=1)
+    network = ConditionalGenerator(shape)
+    with torch.no_grad():
+        for name in ("rgb.weight", "levels.0.rgb.weight"):
+            network.get_parameter(name).mul_(0.2)
+    path, out = tmp_path / "large.safetensors", tmp_path / "bench"
+    save_prior(path, network, {})
+    settings = {"scale": 4.0, "seeds": "0-1", "count": 2, "metrics": ["psnr-y"], "flops": False}
+    report = bench([f"bicubic={prior}", f"posterior={path}"], data, out, **settings)
+    assert [m.name for m in report.methods] == ["bicubic=tiny", "posterior=large"]
+    for name in (p.name.removesuffix(".png") for p in (out / "inputs").iterdir()):
+        with Image.open(out / "posterior-large" / name / "seed0000.png") as own:
+            assert own.size == (32, 32)
+            wanted = own.convert("RGB").resize((16, 16), Image.Resampling.LANCZOS).tobytes()
+        with Image.open(out / "posterior-large-at16" / name / "seed0000.png") as reduced:
+            assert reduced.tobytes() == wanted
+    large = report.methods[1]
+    assert large.estimates["psnr-y"].count == 2
+    assert "exact" not in large.estimates  # nothing is said of what nobody saves
+    assert large.cost["byte-exact (own size)"] == 1.0
+    assert any("posterior=large makes pictures of 32 px, reduced to 16" in note for note in report.notes)
+    with pytest.raises(MethodError, match=r"resolution \(20\): bicubic .* makes 16 pixels"):
+        bench([f"bicubic={prior}", f"posterior={path}"], data, tmp_path / "other", resolution=20, **settings)
 
 
 def test_inputs_made_by_a_learned_degradation(data, prior, tmp_path):

@@ -36,12 +36,21 @@ def evaluate(options: Namespace) -> int:
 def bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
         "--methods",
-        default="bicubic,pulse",
-        help="names, with a preset and the downscaling it is told where wanted: bicubic,pulse:paper,pulse@area,sr-nam",
+        default="bicubic,posterior",
+        help="names, with a prior or network of its own, a preset and the downscaling it is told where wanted: "
+        "bicubic,pulse:paper,pulse@area,posterior=my.safetensors",
     )
-    p.add_argument("--data", required=True, help="folder or zip archive of aligned faces, as large as the prior's")
+    p.add_argument(
+        "--data", required=True, help="folder or zip archive of aligned faces, as large as the prior's or larger"
+    )
     p.add_argument("-o", "--output", default="out/bench", help="folder for inputs, candidates and reports")
-    p.add_argument("--scale", type=float, default=8.0, help="of the downscaling from the prior's size")
+    p.add_argument("--scale", type=float, default=8.0, help="of the downscaling from the compared size")
+    p.add_argument(
+        "--resolution",
+        type=int | None,
+        default=None,
+        help="side at which all are compared; larger pictures are reduced to it; default: that of the smallest method",
+    )
     p.add_argument("--seeds", default="0-9", help="which candidates, such as 0-7,12")
     p.add_argument("-n", "--count", type=int, default=64, help="how many faces, the first of a fixed shuffle; 0: all")
     p.add_argument("--shuffle", type=int, default=0, help="seed of that shuffle")

@@ -10,12 +10,13 @@ from typing import Any
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace
 
 from preimage.cli.options import border_option, failures, operator_options, value_of
+from preimage.invert.registry import DEFAULT
 
 
 def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("inputs", nargs="+", help="files, folders or globs of small face pictures")
     p.add_argument("-o", "--output", required=True, help="folder for the results")
-    p.add_argument("--method.name", default="pulse", help="written --method NAME: pulse, posterior, sr-nam or bicubic")
+    p.add_argument("--method.name", default=DEFAULT, help="written --method NAME: posterior, pulse, sr-nam or bicubic")
     p.add_argument("--preset", default="default", help="settings of the method: default or paper")
     p.add_argument(
         "--prior", type=str | None, default=None, help="name, path or hf-hub:owner/repo (preimage models list)"
@@ -37,7 +38,7 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--batch", default="auto", help="candidates that run together; auto: as many as fit into memory")
     p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
-    presets = _presets(value_of(argv, "--method", "pulse"))
+    presets = _presets(value_of(argv, "--method", DEFAULT))
     if presets:
         preset = presets.get(value_of(argv, "--preset", "default"), presets["default"])
         p.add_class_arguments(type(preset), "method", as_group=False)

@@ -249,7 +249,8 @@ class Posterior:
         self.network: ConditionalGenerator = load_sampler(prior) if given else prior  # type: ignore[arg-type,assignment]
         if not isinstance(self.network, ConditionalGenerator):
             raise MethodError(
-                f"a {type(prior).__name__} is no network of posterior; give one that `preimage train` exported."
+                f"a {type(prior).__name__} is no network of posterior. A prior is searched by another method "
+                '(--method pulse; method="pulse"); posterior takes what its own recipes export.'
             )
         self.network.to(self.device).eval().requires_grad_(False)
         channels_last(self.network)

@@ -41,12 +41,16 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
+DEFAULT = "posterior"
+"""The method that is taken where none is named: one pass for each answer."""
+
+
 def list_methods() -> list[str]:
     """Names of the methods."""
     return list(METHODS)
 
 
-def load(method: str = "pulse", **kwargs: Any) -> Method:
+def load(method: str = DEFAULT, **kwargs: Any) -> Method:
     """Load a method with its networks.
 
     Args:

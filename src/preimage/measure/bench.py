@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from preimage.candidates import package_version
@@ -25,7 +27,7 @@ from preimage.device import resolve_device
 from preimage.errors import InputError, MethodError, OperatorError, OutputError
 from preimage.explore import Tally, upsample_folder
 from preimage.files import plain_name, read_yaml, save_png, to_yaml, write_text_atomic
-from preimage.image import read_image, to_uint8
+from preimage.image import as_picture, open_image, read_image, to_uint8
 from preimage.invert.method import Method
 from preimage.invert.problem import by_name
 from preimage.invert.registry import list_methods, load
@@ -46,6 +48,7 @@ def bench(
     output: str | Path,
     *,
     scale: float = 8.0,
+    resolution: int | None = None,
     seeds: str | int | Sequence[int] = "0-9",
     count: int | None = 64,
     shuffle: int = 0,
@@ -63,15 +66,18 @@ def bench(
 ) -> Report:
     """Run methods on small versions of real faces and judge what they imagine.
 
-    The truth is the face at the prior's size, the input is the truth downscaled: so the truth itself is a perfect answer.
+    The truth is the face at one size, the input is the truth downscaled: so the truth itself is a perfect answer. Methods
+    that make larger pictures are reduced to that size by Lanczos, as the truth is, and judged there.
     `output` holds `reference/`, `inputs/` and a folder of results per method, which the same call completes after a stop.
 
     Args:
-        methods: names of `list_methods()`, each with a preset and with the downscaling that it is told, where wanted:
-            "pulse", "pulse:paper", "pulse@bicubic", "pulse:paper@bicubic". It is told `operator` otherwise.
+        methods: names of `list_methods()`, each with its own prior or network, a preset and the downscaling that it is told,
+            where wanted: "pulse", "pulse:paper", "pulse@bicubic", "posterior=my.safetensors", "pulse=faces64:paper@bicubic".
+            It takes `prior` and is told `operator` otherwise.
         data: folder or zip archive of aligned faces, at least as large as the prior's pictures.
         output: folder; created.
         scale: of the downscaling; need not be whole.
+        resolution: side of the truth, at which all are compared; None takes that of the smallest method.
         seeds: which candidates.
         count: how many faces, the first of a fixed shuffle; None takes all.
         shuffle: seed of that shuffle.
@@ -93,8 +99,7 @@ def bench(
     specs = [_parse(text) for text in methods]
     if not specs:
         raise MethodError("bench: name one method or more.")
-    first = load(specs[0][0], prior=prior, device=device, precision=precision, batch=batch)
-    side = first.resolution
+    side = _compared_at(resolution, specs, prior, device)
     with Collection(data) as collection:
         names = collection.sample(count, shuffle)
         settings = {
@@ -113,11 +118,12 @@ def bench(
             published=published_for([name for name, *_ in specs]),
         )
         with Collection(folder / "reference") as reference:
-            for name, preset, told in specs:
-                label = name + (preset != "default") * f":{preset}" + bool(told) * f"@{Path(told).stem}"
-                target = folder / label.replace(":", "-").replace("@", "-")
+            for name, own, preset, told in specs:
+                label = name + bool(own) * f"={Path(own).stem}" + (preset != "default") * f":{preset}"
+                label += bool(told) * f"@{Path(told).stem}"
+                target = folder / re.sub("[=:@]", "-", label)
                 options: dict[str, Any] = {
-                    "method": name, "prior": prior, "preset": preset, "device": device, "precision": precision,
+                    "method": name, "prior": own or prior, "preset": preset, "device": device, "precision": precision,
                     "batch": batch,
                 }  # fmt: skip
                 assumed = told or _assumed(load(**options), operator, report)
@@ -126,27 +132,38 @@ def bench(
                         f"{label} was told {told}, the inputs were made by {operator}; what it claims holds for the former."
                     )
                 cost = measure_cost(partial(_run, folder, target, wanted, assumed, options), resolve_device(device))
+                made = load(**options).resolution
+                if made > side:
+                    target = _reduced(target, side)
+                    report.notes.append(
+                        f"{label} makes pictures of {made} px, reduced to {side} to be compared; whether its files are exact is "
+                        "said of them as they are."
+                    )
                 method = _judged(report, target, reference, collection, suite, label, folder / "statistics")
+                if made > side and cost.value.written:
+                    method.cost["byte-exact (own size)"] = cost.value.exact / cost.value.written
                 method.problems = [*cost.value.problems, *method.problems]
                 if cost.value.written and not math.isnan(cost.peak_bytes):
                     method.cost["peak memory (GiB)"] = cost.peak_bytes / 2**30
                 if flops:
                     method.cost.update(_operations(folder, options, wanted[0], assumed))
-    report.notes += _flattered(prior, suite)
+    for network in dict.fromkeys(own or prior for _, own, *_ in specs):
+        report.notes += _flattered(network, suite)
     report.missing = {**suite.missing, **report.missing}
     report.notes += reading_notes(report.columns, len(names))
     return report
 
 
-def _parse(text: str) -> tuple[str, str, str]:
-    """Name, preset and told downscaling ("" for the benchmark's) of `NAME:PRESET@OPERATOR`."""
+def _parse(text: str) -> tuple[str, str, str, str]:
+    """Name, prior, preset and told downscaling ("" for the benchmark's) of `NAME=PRIOR:PRESET@OPERATOR`."""
     method, _, told = text.partition("@")
-    name, _, preset = method.partition(":")
+    method, _, preset = method.partition(":")
+    name, _, own = method.partition("=")
     if name not in list_methods():
         raise MethodError(f"method {name!r} is unknown; there are {', '.join(list_methods())}.")
     if told:
         by_name(told)
-    return name, preset or "default", told
+    return name, own, preset or "default", told
 
 
 def _assumed(method: Method, operator: str, report: Report) -> str:
@@ -231,6 +248,33 @@ def _shrinker(operator: str, side: int, size: int) -> Callable[[Tensor, str], Te
             return to_uint8(apply_learned(named, truth.float() / 255, named.noise([seed]))[0])
 
     return shrink
+
+
+def _compared_at(wanted: int | None, specs: Sequence[tuple[str, str, str, str]], prior: str | None, device: str) -> int:
+    """Side at which all are compared: none of them makes smaller pictures."""
+    made = {
+        f"{name} {own}".strip(): load(name, prior=own or prior, device=device).resolution for name, own, *_ in specs
+    }
+    smallest = min(made.values())
+    if wanted is None:
+        return smallest
+    if not 1 <= wanted <= smallest:
+        name = min(made, key=lambda method: made[method])
+        raise MethodError(f"resolution ({wanted}): {name} makes {made[name]} pixels; compare at that or fewer.")
+    return wanted
+
+
+def _reduced(target: Path, side: int) -> Path:
+    """A folder beside one of results, with its candidates at another size; what is there already is kept."""
+    smaller = target.with_name(f"{target.name}-at{side}")
+    for path in sorted(target.glob("*/seed*.png")):
+        out = smaller / path.parent.name / path.name
+        if not out.is_file():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with open_image(path) as image:
+                small = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+            save_png(out, as_picture(small).pixels)
+    return smaller
 
 
 def _run(folder: Path, target: Path, seeds: Sequence[int], operator: str, options: Mapping[str, Any]) -> Tally:
