@@ -61,12 +61,28 @@ def _conditional(config: dict[str, Any], name: str) -> nn.Module:
     return ConditionalGenerator(ConditionalConfig(**config), name)
 
 
+def _local(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.local import LocalConfig, LocalGenerator
+
+    return LocalGenerator(LocalConfig(**config), name)
+
+
+def _chain(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.conditional import ConditionalGenerator
+    from preimage.nets.local import Chain, ChainConfig, LocalGenerator
+
+    both = ChainConfig(**config)
+    return Chain(ConditionalGenerator(both.first), LocalGenerator(both.second), name)
+
+
 ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     "stylegan2": _stylegan2,
     "stylegan": _stylegan,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
     "conditional": _conditional,
+    "local": _local,
+    "chain": _chain,
 }
 
 

@@ -17,8 +17,9 @@ from preimage.degrade.linear import make_operator
 from preimage.errors import InputError, MethodError, OperatorError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.image import read_image, to_uint8
-from preimage.invert.posterior import Posterior, answer, draw, encode, load_sampler
+from preimage.invert.posterior import Posterior, answer, draw, encode, load_sampler, stages
 from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
+from preimage.nets.local import Chain, LocalConfig, LocalGenerator
 from preimage.weight_files import save_prior
 from preimage.weights import load_prior
 
@@ -129,6 +130,50 @@ def test_a_reference_is_answered_by_itself(network, method, tmp_path):
 
 
 @pytest.fixture(scope="module")
+def chained(tolerant) -> Posterior:
+    torch.manual_seed(0)
+    second = LocalGenerator(LocalConfig(256, width=8, channels=(6, 4), blocks=1, z_texture=2))
+    return Posterior(Chain(tolerant.network, second).eval().requires_grad_(False), device="cpu")
+
+
+def test_two_stages_are_one_of_another_downscaling():
+    for kernel in ("bicubic", "area", "lanczos", "gaussian"):
+        whole = make_operator(kernel, hr_size=256, lr_size=16)
+        first, between = stages(whole, 64)
+        picture = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+        torch.testing.assert_close(whole(between.pinv(picture)), first(picture))  # by its definition
+        near = make_operator(kernel, hr_size=64, lr_size=16)
+        assert float((first.rows - near.rows).abs().max()) < 0.05 * float(near.rows.abs().max())  # no new world for it
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "area"])
+@pytest.mark.parametrize("size", [8, 16, 23])
+def test_a_chain_is_exact_through_both_stages(chained, tolerant, kernel, size):
+    lr, operator = photo(size), make_operator(kernel, hr_size=256, lr_size=size)
+    z = draw(chained.network.config, range(2))
+    pictures = answer(chained.network, operator, lr.expand(2, -1, -1, -1), z)
+    torch.testing.assert_close(operator(pictures), lr.expand(2, -1, -1, -1), atol=2e-4, rtol=0)
+    first, between = stages(operator, 64)
+    middle = answer(tolerant.network, first, lr.expand(2, -1, -1, -1), z).clamp(0, 1)
+    assert float((between(pictures) - middle).abs().mean()) < 0.01  # the second stage keeps what the first one made
+    found = preimage.upsample(lr, range(2), method=chained, operator=operator)
+    assert found.images.shape == (2, 3, 256, 256)
+    assert bool(found.exact.all())
+
+
+def test_texture_is_a_level_of_its_own(chained):
+    lr = photo(16)
+    assert preimage.upsample(lr, 0, method=chained).latents.keys() == {"z-outline", "z-detail", "z-texture"}
+    found = preimage.upsample(lr, range(2), method=chained, fresh=("texture",))
+    _, between = stages(make_operator("bicubic", hr_size=256, lr_size=16), 64)
+    small = between(found.images)
+    assert float((found.images[0] - found.images[1]).abs().mean()) > 1e-4
+    assert float((small[0] - small[1]).abs().max()) < 0.02  # the same face at the first stage
+    within = preimage.upsample(lr, 0, method=chained, tolerance=6)
+    assert 0 < float(within.error[0]) <= 6
+
+
+@pytest.fixture(scope="module")
 def tolerant() -> Posterior:
     torch.manual_seed(0)
     made = ConditionalGenerator(replace(CONFIG, tolerant=True), "tolerant").eval().requires_grad_(False)
@@ -222,7 +267,7 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
     for controls, words in (
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail"),
+        ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail, texture"),
         ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
         ({"blend": 2}, "blend"),
         ({"tolerance": 0.5}, "must be 0 or from 1 to 64"),

@@ -18,7 +18,7 @@ from PIL import Image
 from preimage.collection import Collection
 from preimage.errors import InputError
 from preimage.processes import host
-from preimage.train.data import batches, load_pictures
+from preimage.train.data import Crops, batches, load_crops, load_pictures
 
 
 def picture(index: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -248,3 +248,55 @@ def test_shards_cover_the_same_order_exactly_once(shards):
 def test_another_seed_is_another_order():
     orders = {tuple(who(next(batches(numbered(20), 20, seed)))) for seed in range(4)}
     assert len(orders) == 4
+
+
+# ------------------------------------------------------------------------------------------------------------------ crops
+
+
+def numbered(n: int, side: int, start: int) -> np.ndarray:
+    """Pictures whose values tell picture and place."""
+    out = np.zeros((n, side, side, 3), np.uint8)
+    out[..., 0] = start + np.arange(n)[:, None, None]
+    out[..., 1] = np.arange(side)[:, None]
+    out[..., 2] = np.arange(side)
+    return out
+
+
+def test_crops_are_squares_of_their_pictures_always_the_same():
+    crops = Crops([numbered(3, 40, 0), numbered(2, 24, 3)], 16, 5)
+    assert len(crops) == 25
+    places = set()
+    for i in range(25):
+        cut = crops[i]
+        assert cut.shape == (16, 16, 3)
+        assert set(np.unique(cut[..., 0])) == {i // 5}
+        top, left = cut[0, 0, 1:]
+        assert np.array_equal(cut[..., 1], np.repeat(np.arange(top, top + 16)[:, None], 16, 1))
+        places.add((i // 5, int(top), int(left)))
+        assert np.array_equal(crops[i], cut)
+    assert len(places) > 20
+    assert not np.array_equal(Crops(crops.parts, 16, 5, seed=1)[0], crops[0])
+    with pytest.raises(InputError, match="crops of 32 pixels cannot be cut from pictures of 24"):
+        Crops(crops.parts, 32, 1)
+    with pytest.raises(IndexError):
+        crops[25]
+    (batch,) = (next(batches(crops, 4, 0)),)
+    assert batch.shape == (4, 3, 16, 16)
+
+
+def test_a_folder_inside_an_archive_and_pictures_held_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREIMAGE_CACHE", str(tmp_path / "cache"))
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as file:
+        for i in range(8):
+            for where, level in (("images", 20 * i), ("masks", 255)):
+                data = io.BytesIO()
+                Image.new("RGB", (40, 40), (level, level, level)).save(data, "PNG")
+                file.writestr(f"train/{where}/{i}.png", data.getvalue())
+    source = f"{tmp_path / 'faces.zip'}/train/images"
+    learned, held = load_crops([source], [32], 16, 2, hold=2, progress=False)
+    assert (len(learned), len(held)) == (12, 2)
+    values = [{int(crops[i].max()) for i in range(len(crops))} for crops in (learned, held)]
+    assert values[1] == {0, 140}
+    assert values[0] == {20, 40, 60, 80, 100, 120}
+    with pytest.raises(InputError, match="holds no picture in train/none/"):
+        load_pictures([f"{tmp_path / 'faces.zip'}/train/none"], 16, progress=False)

@@ -12,14 +12,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from preimage.errors import RecipeError
+from preimage.errors import MethodError, RecipeError
 from preimage.invert.posterior import answer, draw, load_sampler
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
+from preimage.nets.local import Chain, LocalConfig, LocalGenerator
 from preimage.train.posterior import (
+    LocalRecipe,
     Problem,
     Problems,
     Recipe,
+    build,
     build_run,
+    chain,
     describe,
     energy_score,
     grow,
@@ -31,8 +35,8 @@ from preimage.train.posterior import (
 )
 from preimage.train.posterior_settings import adversary, draw_problem, problem
 from preimage.train.recipes import load_recipe
-from preimage.weight_files import read_metadata
-from preimage.weights import load_degradation
+from preimage.weight_files import read_metadata, save_prior
+from preimage.weights import load_degradation, load_upsampler
 
 TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=6, z_detail=4, map_outline=2, map_detail=1)
 
@@ -235,15 +239,76 @@ def test_growth_keeps_what_was_learned(recipe, tmp_path):
     assert "loss_g" in found[1]
 
 
-@pytest.mark.parametrize(("name", "count"), [("posterior-64", "4,009,816"), ("posterior-128", "4,055,032")])
-def test_shipped_recipes(name, count):
+@pytest.mark.parametrize(
+    ("name", "count", "side"),
+    [
+        ("posterior-64", "4,009,816", 64),
+        ("posterior-16to128", "4,055,032", 128),
+        ("posterior-256", "23,105,752", 256),
+        ("posterior-512", "48,340,152", 512),
+        ("posterior-128to512", "358,222", 128),
+    ],
+)
+def test_shipped_recipes(name, count, side):
     _, recipe = load_recipe(name)
     assert describe(recipe).startswith(f"generator: {count} parameters")
-    torch.manual_seed(0)
-    network = ConditionalGenerator(recipe.generator)
+    with torch.device("meta"):
+        network = build(recipe)
     sizes = {draw_problem(recipe, recipe.batch * i).operator.lr_size[0] for i in range(300)}
     assert max(sizes) <= recipe.problems.largest
-    assert network.resolution == int(name.partition("-")[2])
+    assert network.resolution == side
+
+
+@pytest.fixture
+def local(tmp_path, faces) -> LocalRecipe:
+    return LocalRecipe(
+        out=str(tmp_path / "local"), data=[str(faces), str(faces)], sides=(64, 48), crops=3, hold=2,
+        generator=LocalConfig(32, width=4, channels=(4, 4), blocks=1, z_texture=2),
+        problems=Problems(8, 8, ("bicubic",), focus=8, focus_share=1.0), images=16, batch=4, snapshot=8, log=4,
+        feature_size=32, width=4, pixel_width=4, adversary_start=(4, 8), name="tiny-local",
+    )  # fmt: skip
+
+
+def test_a_second_stage_learns_on_crops(local, recipe, tmp_path):
+    torch.manual_seed(0)
+    save_prior(tmp_path / "first.safetensors", ConditionalGenerator(TINY, "first"), {})
+    path = train(replace(local, first=str(tmp_path / "first.safetensors")))
+    found = lines(local)
+    assert [line["images"] for line in found] == [4, 8, 12, 16]
+    assert "loss_g" in found[-1]
+    assert all(line["focus_ratio_errors"] > 0 for line in found)
+    second = load_upsampler(path)
+    assert isinstance(second, LocalGenerator)
+    assert second.config == local.generator
+    both = load_sampler(path.with_name("chain.safetensors"))
+    assert isinstance(both, Chain)
+    assert both.resolution == 128
+    assert both.name == "first-tiny-local"
+    assert torch.equal(both.second.stem.weight, second.stem.weight)
+    with Image.open(Path(local.out) / "grids" / "000000016.png") as grid:
+        assert grid.width > 8 * 128
+    again = build(local)
+    grow(again, second)
+    assert torch.equal(again.stem.weight, second.stem.weight)
+    with pytest.raises(RecipeError, match="holds a ConditionalGenerator"):
+        grow(again, ConditionalGenerator(TINY))
+    with pytest.raises(RecipeError, match="first: a LocalGenerator"):
+        chain(second, second)
+    with pytest.raises(MethodError, match="holds a LocalGenerator"):
+        load_sampler(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sides": (64,)}, "one size for each of 2"),
+        ({"problems": Problems(4, 12, focus=8)}, "must all be 8"),
+        ({"crops": 0}, "crops"),
+    ],
+)
+def test_second_stages_that_cannot_be(local, changes, words):
+    with pytest.raises(RecipeError, match=words):
+        replace(local, **changes)
 
 
 @pytest.mark.parametrize(

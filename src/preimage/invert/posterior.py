@@ -10,8 +10,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +21,18 @@ from torch import Tensor
 from preimage.candidates import Candidates
 from preimage.degrade.consistency import ExactResult, downscale_saved, lr_error, make_exact
 from preimage.degrade.learned import Operator
-from preimage.degrade.linear import LinearOperator
+from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.device import autocast, resolve_device, resolve_precision
 from preimage.errors import MethodError
 from preimage.image import as_picture, check_lr, open_image, picture_size
 from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, operator_for
 from preimage.memory import AUTO, halved, is_out_of_memory, parse_batch
-from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
+from preimage.nets.conditional import LEVELS as STAGE
+from preimage.nets.conditional import ConditionalGenerator
 from preimage.nets.fingerprint import fingerprint
 from preimage.nets.layers import channels_last
+from preimage.nets.local import TEXTURE, Chain
 from preimage.seeds import normal
 from preimage.weights import load_upsampler
 
@@ -39,8 +42,24 @@ BATCH = 16
 """Answers that are made together where `batch` is "auto"; a pass keeps no graph."""
 
 
+LEVELS = (*STAGE, TEXTURE)
+"""Levels of random numbers, coarse to fine; the last one is of networks of two stages alone."""
+
+
+class Drawn(Protocol):
+    """Whatever says which random numbers it takes."""
+
+    @property
+    def z_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape for one picture, by level."""
+        ...
+
+
+Sampler = ConditionalGenerator | Chain
+
+
 def draw(
-    config: ConditionalConfig, seeds: Sequence[int], device: torch.device | str = "cpu", level: str | None = None
+    config: Drawn, seeds: Sequence[int], device: torch.device | str = "cpu", level: str | None = None
 ) -> dict[str, Tensor]:
     """Standard normal numbers of these seeds, by level, each (n, …); of one level alone where it is named."""
     shapes = config.z_shapes if level is None else {level: config.z_shapes[level]}
@@ -67,16 +86,46 @@ def answer(
     Returns:
         (n, 3, R, R) float32 around [0, 1], not clamped.
     """
-    side = operator.hr_size[0]
     photo = photo.float()
+    if isinstance(network, Chain):
+        return _chained(network, operator, photo, z, tolerance)
+    side = operator.hr_size[0]
+    enlarged = operator.pinv(photo)
     size = photo.new_full((len(photo),), math.log2(operator.lr_size[0]))
     smooth = F.interpolate(photo, (side, side), mode="bicubic", align_corners=False)
-    enlarged = operator.pinv(photo)
     if not tolerance:
         return operator.project((smooth + network(enlarged, size, z)).float(), photo)
     picture = (smooth + network(enlarged, size, z, torch.full_like(size, tolerance))).float()
+    return _towards(picture, operator, photo, tolerance)
+
+
+def _towards(picture: Tensor, operator: LinearOperator, photo: Tensor, tolerance: float) -> Tensor:
+    """The nearest picture, or nearly so, whose small version misses the photo by no more than the tolerance."""
     miss, free = operator.residual(picture, photo), tolerance / GREY_LEVELS
     return picture + operator.pinv(miss - miss.clamp(-free, free))
+
+
+def _chained(
+    network: Chain, operator: LinearOperator, photo: Tensor, z: Mapping[str, Tensor], tolerance: float
+) -> Tensor:
+    """The answer of the first stage, enlarged by the second one without changing it, and then held to the photo itself."""
+    first, between = stages(operator, network.first.resolution)
+    picture = answer(network.first, first, photo, z, tolerance).clamp(0, 1)
+    return _towards(answer(network.second, between, picture, z), operator, photo, tolerance)
+
+
+@lru_cache(maxsize=64)
+def stages(operator: LinearOperator, side: int) -> tuple[LinearOperator, LinearOperator]:
+    """A downscaling in two steps by way of a picture of `side` pixels: its second step, and its first, which is bicubic.
+
+    With B the first step, the second one is A B⁺: what A makes of the smoothest picture behind the middle one.
+    """
+    between = make_operator("bicubic", hr_size=operator.hr_size[0], lr_size=side)
+    rows, cols = (
+        matrix @ torch.linalg.pinv(middle)
+        for matrix, middle in ((operator.rows.cpu(), between.rows), (operator.cols.cpu(), between.cols))
+    )
+    return LinearOperator(rows, cols, name=f"{operator.name} from {side}"), between
 
 
 def settle(images: Tensor, lr: Tensor, operator: LinearOperator, tolerance: float = 0.0) -> ExactResult:
@@ -107,7 +156,7 @@ def settle(images: Tensor, lr: Tensor, operator: LinearOperator, tolerance: floa
 
 
 def encode(
-    network: ConditionalGenerator, operator: LinearOperator, picture: Tensor, steps: int = 60, rate: float = 0.1
+    network: Sampler, operator: LinearOperator, picture: Tensor, steps: int = 60, rate: float = 0.1
 ) -> dict[str, Tensor]:
     """Random numbers with which a picture's own small version is answered by that picture, as nearly as the network can.
 
@@ -144,7 +193,7 @@ def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) ->
     return {level: math.cos(angle) * x + math.sin(angle) * other[level] for level, x in z.items()}
 
 
-def load_sampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> ConditionalGenerator:
+def load_sampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> Sampler:
     """A network of this method, frozen and in eval mode.
 
     Raises:
@@ -152,7 +201,7 @@ def load_sampler(name: str | Path | None = None, device: str | torch.device = "c
         MethodError: a network of another method.
     """
     module = load_upsampler(name, device)
-    if not isinstance(module, ConditionalGenerator):
+    if not isinstance(module, ConditionalGenerator | Chain):
         raise MethodError(f"{name}: holds a {type(module).__name__}, which posterior cannot use.")
     return module
 
@@ -164,8 +213,9 @@ class PosteriorSettings:
     Attributes:
         temperature: spread of the random numbers; 1 as trained, below it answers come nearer to each other and to the average, 0
             gives one answer. The default cuts off what the embedded network makes of the largest numbers: chains of texture.
-        fresh: levels of random numbers that a seed decides, of "outline", "detail" (coarse to fine); the others are
-            those of `base` for all seeds: ("detail",) varies small things and keeps the outline.
+        fresh: levels of random numbers that a seed decides, of "outline", "detail" and, with a network of two stages,
+            "texture" (coarse to fine); the others are those of `base` for all seeds: ("detail",) varies small things and
+            keeps the outline.
         base: seed of the levels that are not fresh.
         tolerance: of a noisy photo, so many grey levels every value may be missed by: its noise is then not copied, and no
             candidate is called exact. 0: byte for byte.
@@ -228,13 +278,13 @@ class Posterior:
     name = "posterior"
     capabilities = Capabilities(
         summary="one pass of a network whose last layer is the projection: many answers, exact by construction",
-        steers=("temperature", *LEVELS),
+        steers=("temperature", *STAGE),
     )
     presets: ClassVar[Mapping[str, PosteriorSettings]] = PRESETS
 
     def __init__(
         self,
-        prior: ConditionalGenerator | str | Path | None = None,
+        prior: Sampler | str | Path | None = None,
         preset: str = "default",
         device: str = "auto",
         precision: str = "auto",
@@ -246,8 +296,8 @@ class Posterior:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         given = prior is None or isinstance(prior, str | Path)
-        self.network: ConditionalGenerator = load_sampler(prior) if given else prior  # type: ignore[arg-type,assignment]
-        if not isinstance(self.network, ConditionalGenerator):
+        self.network: Sampler = load_sampler(prior) if given else prior  # type: ignore[arg-type,assignment]
+        if not isinstance(self.network, ConditionalGenerator | Chain):
             raise MethodError(
                 f"a {type(prior).__name__} is no network of posterior. A prior is searched by another method "
                 '(--method pulse; method="pulse"); posterior takes what its own recipes export.'
@@ -339,7 +389,7 @@ class Posterior:
             InputError, MethodError: a reference that is no picture, or too small.
         """
         config, z = self.network.config, dict[str, Tensor]()
-        for level in LEVELS:
+        for level in config.z_shapes:
             z |= draw(config, seeds if level in settings.fresh else [settings.base] * len(seeds), self.device, level)
         if settings.reference and operator is not None:
             z = blend(z, self._encoded(settings.reference, operator), settings.blend)
@@ -367,7 +417,7 @@ class Posterior:
         self, lr: Tensor, operator: LinearOperator, z: Mapping[str, Tensor], tolerance: float
     ) -> Tensor | None:
         """Pictures (n, 3, R, R) on the CPU; None where memory ran out."""
-        photo = lr.to(self.device).expand(len(z[LEVELS[0]]), -1, -1, -1)
+        photo = lr.to(self.device).expand(len(z[STAGE[0]]), -1, -1, -1)
         try:
             with torch.no_grad(), autocast(self.device, self.dtype):
                 return answer(self.network, operator, photo, z, tolerance).cpu()

@@ -31,7 +31,8 @@ def load_pictures(
     What processes of this machine that were killed have left half done in the cache is removed first.
 
     Args:
-        sources: folders (searched recursively) or zip archives of WebP, JPEG or PNG pictures, in this order.
+        sources: folders (searched recursively) or zip archives of WebP, JPEG or PNG pictures, in this order; `faces.zip/train`
+            is a folder inside an archive.
         resolution: side in pixels; pictures are cropped to their central square and reduced by Lanczos.
         cache: folder for the decoded arrays; default `$PREIMAGE_CACHE` or `~/.cache/preimage`.
 
@@ -46,6 +47,73 @@ def load_pictures(
     if not parts:
         raise InputError("No training data: give at least one folder or zip archive of pictures (`data:`).")
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def archive_of(source: str) -> tuple[str, str]:
+    """An archive or folder, and the folder inside it, `faces.zip/train` -> (`faces.zip`, `train/`)."""
+    path = Path(source)
+    for parent in path.parents:
+        if parent.suffix == ".zip" and parent.is_file():
+            return str(parent), path.relative_to(parent).as_posix() + "/"
+    return source, ""
+
+
+class Crops:
+    """Square crops of larger pictures, by number, each always the same; they are cut when they are asked for.
+
+    Args:
+        parts: arrays (n, side, side, 3) of any sides not below `size`.
+        size: side of the crops.
+        count: crops of each picture.
+        seed: of their places.
+
+    Raises:
+        InputError: pictures that are smaller than the crops.
+    """
+
+    def __init__(self, parts: Sequence[Pictures], size: int, count: int, seed: int = 0) -> None:
+        for part in parts:
+            if part.shape[1] < size:
+                raise InputError(f"crops of {size} pixels cannot be cut from pictures of {part.shape[1]}.")
+        self.parts, self.size, self.count, self.seed = list(parts), size, count, seed
+
+    def __len__(self) -> int:
+        return self.count * sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> Pictures:
+        """(size, size, 3) uint8."""
+        picture, crop = divmod(range(len(self))[index], self.count)
+        key, number = hashlib.blake2b(f"{self.seed}/{picture}/{crop}".encode(), digest_size=8).digest(), picture
+        for part in self.parts:
+            if number < len(part):
+                room = part.shape[1] - self.size + 1
+                top, left = (int.from_bytes(half, "big") % room for half in (key[:4], key[4:]))
+                cut: Pictures = part[number, top : top + self.size, left : left + self.size]
+                return cut
+            number -= len(part)
+        raise IndexError(index)
+
+
+def load_crops(
+    sources: Sequence[str | Path], sides: Sequence[int], size: int, count: int, hold: int = 0, progress: bool = True
+) -> tuple[Crops, Crops]:
+    """Crops to learn from, and of `hold` pictures of each source, evenly spaced, one crop each that is not learned from.
+
+    Args:
+        sources: as for `load_pictures`; `faces.zip/train` names a folder inside an archive.
+        sides: the side to which the pictures of each source are brought first.
+        size, count: of the crops.
+        hold: pictures of each source.
+    """
+    folder = _cache_folder(None)
+    learned, held = list[Pictures](), list[Pictures]()
+    for source, side in zip(sources, sides, strict=True):
+        part = _load_source(Path(source), side, folder, progress)
+        apart = np.zeros(len(part), dtype=bool)
+        apart[np.linspace(0, len(part) - 1, min(hold, len(part) // 2)).round().astype(int)] = True
+        held.append(part[apart])
+        learned.append(part[~apart])
+    return Crops(learned, size, count), Crops(held, size, 1)
 
 
 def _cache_folder(cache: str | Path | None) -> Path:
@@ -65,14 +133,17 @@ def _sweep(cache: Path) -> None:
 
 
 def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> Pictures:
-    with Collection(source) as collection:
-        return _load(collection, resolution, cache, progress)
+    archive, inside = archive_of(str(source))
+    with Collection(archive) as collection:
+        return _load(collection, resolution, cache, progress, inside)
 
 
-def _load(collection: Collection, resolution: int, cache: Path, progress: bool) -> Pictures:
+def _load(collection: Collection, resolution: int, cache: Path, progress: bool, inside: str = "") -> Pictures:
     from tqdm import tqdm
 
-    source, names = collection.path, collection.names
+    source, names = collection.path, [name for name in collection.names if name.startswith(inside)]
+    if not names:
+        raise InputError(f"{source}: holds no picture in {inside}.")
     address: tuple[object, ...] = (str(source.resolve()), source.stat().st_mtime_ns, [*names], resolution)
     if source.is_dir():  # its own time does not tell that a picture in it was replaced
         stats = [(source / name).stat() for name in names]
@@ -94,7 +165,7 @@ def _load(collection: Collection, resolution: int, cache: Path, progress: bool) 
 
 
 def batches(
-    pictures: Pictures, size: int, seed: int, start: int = 0, shard: int = 0, shards: int = 1
+    pictures: Pictures | Crops, size: int, seed: int, start: int = 0, shard: int = 0, shards: int = 1
 ) -> Iterator[Tensor]:
     """Endless shuffled batches (size, 3, R, R) in [0, 1], mirrored at random; every epoch has its own order.
 

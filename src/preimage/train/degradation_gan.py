@@ -26,11 +26,11 @@ from preimage.nets.residual import ResidualDiscriminator
 from preimage.seeds import generator
 from preimage.train import losses
 from preimage.train.augment import augment
-from preimage.train.data import Pictures, batches, load_pictures
+from preimage.train.data import Pictures, archive_of, batches, load_pictures
 from preimage.train.degradation_gan_settings import Discriminator as Discriminator
 from preimage.train.degradation_gan_settings import Recipe as Recipe
 from preimage.train.loop import Run, alone, evaluating, every, set_rates, share, stepped, update_average
-from preimage.train.small_faces import archive_of, count_by_side, small_faces
+from preimage.train.small_faces import count_by_side, small_faces
 from preimage.weight_files import save_prior
 
 SHOWN = 8  # faces in a grid

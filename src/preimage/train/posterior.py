@@ -26,15 +26,27 @@ from preimage.nets.conditional import ConditionalGenerator
 from preimage.nets.discriminators import ProjectedDiscriminator
 from preimage.nets.features import load_features
 from preimage.nets.layers import channels_last
+from preimage.nets.local import Chain, LocalGenerator
 from preimage.texts import one_line
 from preimage.train import losses
-from preimage.train.data import Pictures, batches, load_pictures
+from preimage.train.data import Crops, Pictures, batches, load_crops, load_pictures
 from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
-from preimage.train.posterior_settings import Problem, Problems, Recipe, adversary, draw_problem, problem, rates
+from preimage.train.posterior_settings import (
+    LocalRecipe,
+    Problem,
+    Problems,
+    Recipe,
+    adversary,
+    draw_problem,
+    problem,
+    rates,
+)
 from preimage.weight_files import save_prior
-from preimage.weights import load_degradation
+from preimage.weights import load_degradation, load_upsampler
 
-__all__ = ["Problems", "Recipe", "describe", "train"]
+__all__ = ["LocalRecipe", "Problems", "Recipe", "chain", "describe", "train"]
+
+Generator = ConditionalGenerator | LocalGenerator
 
 SHOWN = (("bicubic", 16),) * 4 + (("bicubic", 8), ("area", 23), ("gaussian", 32), ("bicubic", 48))
 """Kernel and size of the photos in a grid, row by row; those that are not smaller than the pictures become 16."""
@@ -44,11 +56,11 @@ WITHIN = 0.95  # of a degraded photo's values are to lie within its tolerance, a
 
 def build_run(
     recipe: Recipe,
-) -> tuple[ConditionalGenerator, ProjectedDiscriminator, torch.optim.Optimizer, torch.optim.Optimizer]:
+) -> tuple[Generator, ProjectedDiscriminator, torch.optim.Optimizer, torch.optim.Optimizer]:
     """Generator, discriminator and their optimisers, as a run starts with them."""
-    g = ConditionalGenerator(recipe.generator, recipe.name)
+    g = build(recipe)
     if recipe.init:
-        grow(g, load_sampler(recipe.init))
+        grow(g, load_upsampler(recipe.init))
     network = load_features(recipe.features, recipe.feature_weights)
     d = ProjectedDiscriminator(network, recipe.feature_size, recipe.width, recipe.pixel_width, g.resolution)
     if recipe.init_discriminator:
@@ -60,13 +72,31 @@ def build_run(
     return g, d, opt_g, opt_d
 
 
+def build(recipe: Recipe) -> Generator:
+    """The network of a recipe, untrained."""
+    if isinstance(recipe, LocalRecipe):
+        return LocalGenerator(recipe.generator, recipe.name)
+    return ConditionalGenerator(recipe.generator, recipe.name)
+
+
 @torch.no_grad()
-def grow(g: ConditionalGenerator, start: ConditionalGenerator) -> None:
+def grow(g: Generator, start: nn.Module) -> None:
     """Give a network the weights of a smaller one; levels and pairs that are new add nothing to the picture at first.
 
     Raises:
         RecipeError: a network of another shape.
     """
+    if (
+        isinstance(g, LocalGenerator)
+        and isinstance(start, LocalGenerator)
+        and replace(start.config, resolution=g.resolution) == g.config
+    ):
+        g.load_state_dict(start.state_dict())
+        return
+    if not isinstance(g, ConditionalGenerator) or not isinstance(start, ConditionalGenerator):
+        raise RecipeError(
+            f"init: holds a {type(start).__name__} of another shape than the {type(g).__name__} of the recipe."
+        )
     levels = len(start.config.channels)
     had = start.config
     same = replace(
@@ -144,9 +174,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     if recipe.batch % accelerator.num_processes:
         raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")
     n, rank, device = recipe.batch // accelerator.num_processes, accelerator.process_index, accelerator.device
-    pictures, held = split(
-        load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process), recipe.hold
-    )
+    pictures, held = faces(recipe, accelerator.is_main_process)
 
     set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own answers
     g, d, opt_g, opt_d = build_run(recipe)
@@ -240,13 +268,20 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         done = run.progress.images >= recipe.images
         stop = (done or every(recipe.log, before, run.progress.images)) and run.report(stop_after)
         if stop or done or every(recipe.snapshot, before, run.progress.images):
-            run.snapshot(
-                grid(average, held if len(held) else pictures), columns=ANSWERS + 2, cell=max(128, g.resolution)
-            )
+            shown = grid(average, held if len(held) else pictures, recipe)
+            run.snapshot(shown, columns=ANSWERS + 2, cell=max(128, g.resolution))
             path = export(average, recipe, run)
         if stop:
             break
     return path
+
+
+def faces(recipe: Recipe, progress: bool) -> tuple[Pictures | Crops, Pictures | Crops]:
+    """What is learned from, and what is held back; crops for a second stage."""
+    side = recipe.generator.resolution
+    if isinstance(recipe, LocalRecipe):
+        return load_crops(recipe.data, recipe.sides, side, recipe.crops, recipe.hold, progress)
+    return split(load_pictures(recipe.data, side, progress=progress), recipe.hold)
 
 
 def split(pictures: Pictures, hold: int) -> tuple[Pictures, Pictures]:
@@ -313,15 +348,20 @@ def ratios(
     return found
 
 
-def grid(model: ConditionalGenerator, faces: Pictures) -> Tensor:
+def grid(model: Generator, faces: Pictures | Crops, recipe: Recipe) -> Tensor:
     """Rows of photo, answers and truth, as in `SHOWN`; (rows * (ANSWERS + 2), 3, R, R) in [0, 1]."""
     side, device = model.resolution, next(model.parameters()).device
-    chosen = np.ascontiguousarray(faces[np.linspace(0, len(faces) - 1, len(SHOWN)).round().astype(int)])
+    small_ones = [16 if size >= side else size for _, size in SHOWN]
+    if isinstance(model, LocalGenerator):
+        small_ones = [recipe.problems.focus] * len(SHOWN)
+    kernels = [kernel if kernel in recipe.problems.kernels else "bicubic" for kernel, _ in SHOWN]
+    places = np.linspace(0, len(faces) - 1, len(SHOWN)).round().astype(int)
+    chosen = np.stack([faces[int(i)] for i in places])
     truth = torch.from_numpy(chosen).to(device).permute(0, 3, 1, 2).float() / 255
     rows: list[Tensor] = []
     with evaluating(model):
-        for x, (kernel, size) in zip(truth, SHOWN, strict=True):
-            operator = problem(kernel, side, size if size < side else 16)
+        for x, kernel, size in zip(truth, kernels, small_ones, strict=True):
+            operator = problem(kernel, side, size)
             photo = small(x[None], operator)
             z = draw(model.config, range(ANSWERS), device)
             answers = answer(model, operator, photo.expand(ANSWERS, -1, -1, -1), z)
@@ -329,7 +369,7 @@ def grid(model: ConditionalGenerator, faces: Pictures) -> Tensor:
     return torch.cat(rows).clamp(0, 1)
 
 
-def export(average: ConditionalGenerator, recipe: Recipe, run: Run) -> Path:
+def export(average: Generator, recipe: Recipe, run: Run) -> Path:
     """Write the averaged network as a self-describing half-precision file; of paths it keeps the names."""
     path = run.folder / "posterior.safetensors"
     if run.accelerator.is_main_process:
@@ -350,14 +390,30 @@ def export(average: ConditionalGenerator, recipe: Recipe, run: Run) -> Path:
         )
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": names}
         save_prior(path, average, trained)
+        if isinstance(average, LocalGenerator) and isinstance(recipe, LocalRecipe) and recipe.first:
+            save_prior(run.folder / "chain.safetensors", chain(load_sampler(recipe.first), average), trained)
     run.accelerator.wait_for_everyone()
     return path
+
+
+def chain(first: nn.Module, second: LocalGenerator) -> Chain:
+    """Two trained stages as one network, the second at the size that follows from the first.
+
+    Raises:
+        RecipeError: a first stage that is none.
+    """
+    if not isinstance(first, ConditionalGenerator):
+        raise RecipeError(f"first: a {type(first).__name__} is no first stage; give what a posterior recipe exports.")
+    large = LocalGenerator(replace(second.config, resolution=first.resolution * second.config.factor), second.name)
+    large.load_state_dict(second.state_dict())
+    return Chain(first, large, f"{first.name}-{second.name}")
 
 
 def describe(recipe: Recipe) -> str:
     """Sizes of the networks that the recipe would train, without needing its data."""
     with torch.device("meta"):
-        g = ConditionalGenerator(recipe.generator)
+        g = build(recipe)
     parts: Sequence[tuple[str, nn.Module]] = (("trunk", g), ("levels", g.levels))
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
-    return f"generator: {counts['trunk']:,} parameters, {counts['levels']:,} of them from 32 px on"
+    where = "from half of the side on" if isinstance(g, LocalGenerator) else "from 32 px on"
+    return f"generator: {counts['trunk']:,} parameters, {counts['levels']:,} of them {where}"

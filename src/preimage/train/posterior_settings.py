@@ -11,6 +11,7 @@ from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import RecipeError
 from preimage.nets.conditional import ConditionalConfig
 from preimage.nets.features import FEATURE_NETWORKS
+from preimage.nets.local import LocalConfig
 from preimage.train.checks import check, check_choice
 from preimage.train.loop import stepped
 
@@ -177,6 +178,33 @@ class Recipe:
             raise RecipeError(
                 f"snapshot ({self.snapshot}) and log ({self.log}) must be multiples of batch ({self.batch})."
             )
+
+
+@dataclass(frozen=True)
+class LocalRecipe(Recipe):
+    """Settings of a run of the second stage (`nets.local`): it learns on crops, from a quarter of their side.
+
+    Attributes:
+        generator: shape of the network; its resolution is the side of the crops.
+        sides: for each source of `data`, the side to which its pictures are brought before crops are cut.
+        crops: of each picture; more are different places, not more pictures.
+        first: name or file of a first stage; where given, both are exported as one network too, `chain.safetensors`.
+    """
+
+    generator: LocalConfig = field(default_factory=LocalConfig)  # type: ignore[assignment]
+    problems: Problems = field(default_factory=lambda: Problems(32, 32, ("bicubic",), focus=32, focus_share=1.0))
+    sides: tuple[int, ...] = ()
+    crops: int = 64
+    first: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, {"count": ("crops",), "width": ("sides",)})
+        if len(self.sides) != len(self.data):
+            raise RecipeError(f"sides ({list(self.sides)}) must name one size for each of {len(self.data)} sources.")
+        small, p = self.generator.resolution // self.generator.factor, self.problems
+        if (p.smallest, p.largest, p.focus) != (small, small, small):
+            raise RecipeError(f"problems: smallest, largest and focus must all be {small}, a quarter of the crops.")
 
 
 def rates(recipe: Recipe, images: int) -> tuple[float, float]:

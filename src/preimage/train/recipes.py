@@ -61,11 +61,18 @@ def _posterior() -> Trainer:
     return Trainer(posterior.Recipe, posterior.train, posterior.describe)
 
 
+def _posterior_local() -> Trainer:
+    from preimage.train import posterior
+
+    return Trainer(posterior.LocalRecipe, posterior.train, posterior.describe)
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
     "posterior": _posterior,
+    "posterior-local": _posterior_local,
 }
 
 # ------------------------------------------------------------------------------------------------------------- files

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from preimage.collection import Collection
 from preimage.errors import RecipeError
-from preimage.train.data import Pictures
+from preimage.train.data import Pictures, archive_of
 
 
 def small_faces(
@@ -53,15 +51,6 @@ def small_faces(
     if not out:
         raise RecipeError(f"real: no face with a native side of {native[0]} to {native[1]} px in {', '.join(sources)}.")
     return np.stack(out), sides
-
-
-def archive_of(source: str) -> tuple[str, str]:
-    """An archive or folder, and the folder inside it, `faces.zip/train` -> (`faces.zip`, `train/`)."""
-    path = Path(source)
-    for parent in path.parents:
-        if parent.suffix == ".zip" and parent.is_file():
-            return str(parent), path.relative_to(parent).as_posix() + "/"
-    return source, ""
 
 
 def count_by_side(sides: list[int], width: int = 8) -> str:
