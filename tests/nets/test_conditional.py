@@ -73,6 +73,23 @@ def test_pairs_begin_by_adding_nothing_and_then_count():
             gain.zero_()
 
 
+def test_gates_begin_open_and_then_let_the_photo_decide():
+    config = ConditionalConfig(
+        32, width=16, channels=(8,), w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2, gated=True
+    )
+    torch.manual_seed(0)
+    network, bare = ConditionalGenerator(config), ConditionalGenerator(replace(config, gated=False))
+    bare.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("gate_")})
+    photo, size, z = inputs(config)
+    torch.testing.assert_close(network(photo, size, z), bare(photo, size, z))
+    with torch.no_grad():
+        for gate in (network.gate_outline, network.gate_detail):
+            gate.conv.bias.fill_(-20)  # shut
+    shut = network(photo, size, z)
+    other = {level: torch.randn_like(x) for level, x in z.items()}
+    torch.testing.assert_close(network(photo, size, other), shut, atol=1e-5, rtol=1e-4)
+
+
 def test_only_a_tolerant_network_hears_the_tolerance():
     config = ConditionalConfig(
         32, width=16, channels=(8,), w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2
@@ -111,6 +128,7 @@ def test_the_shipped_size():
         ({"pairs": (1,) * 5}, "at most one number for each of 8, 16, …, 64 px"),
         ({"pairs": (1, -1)}, r"pairs\[1\] \(-1\)"),
         ({"tolerant": 1}, "tolerant"),
+        ({"gated": "yes"}, r"gated \('yes'\)"),
     ],
 )
 def test_shapes_that_cannot_be(settings, message):

@@ -253,7 +253,7 @@ def test_another_seed_is_another_order():
 # ------------------------------------------------------------------------------------------------------------------ crops
 
 
-def numbered(n: int, side: int, start: int) -> np.ndarray:
+def placed(n: int, side: int, start: int) -> np.ndarray:
     """Pictures whose values tell picture and place."""
     out = np.zeros((n, side, side, 3), np.uint8)
     out[..., 0] = start + np.arange(n)[:, None, None]
@@ -263,7 +263,7 @@ def numbered(n: int, side: int, start: int) -> np.ndarray:
 
 
 def test_crops_are_squares_of_their_pictures_always_the_same():
-    crops = Crops([numbered(3, 40, 0), numbered(2, 24, 3)], 16, 5)
+    crops = Crops([placed(3, 40, 0), placed(2, 24, 3)], 16, 5)
     assert len(crops) == 25
     places = set()
     for i in range(25):

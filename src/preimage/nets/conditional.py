@@ -43,6 +43,7 @@ class ConditionalConfig:
         z_outline, z_detail: how many random numbers each level takes.
         map_outline, map_detail: channels of the maps of 8x8 and of 16x16 places that they become.
         pairs: residual pairs at 8, 16, 32, … px that begin by adding nothing, so that a trained network grows by them.
+        gated: whether the photo decides where the maps of random numbers speak: much in hair, little on a wall.
         tolerant: whether it is told how far the photo may be from the truth, so that noise need not be copied.
     """
 
@@ -55,6 +56,7 @@ class ConditionalConfig:
     map_outline: int = 16
     map_detail: int = 8
     pairs: tuple[int, ...] = ()
+    gated: bool = False
     tolerant: bool = False
 
     def __post_init__(self) -> None:
@@ -74,8 +76,11 @@ class ConditionalConfig:
             raise WeightsError(
                 f"conditional generator: pairs ({self.pairs!r:.60}) must list at most one number for each of 8, 16, …, {side} px."
             )
-        if type(self.tolerant) is not bool:
-            raise WeightsError(f"conditional generator: tolerant ({self.tolerant!r:.40}) must be true or false.")
+        for name in ("gated", "tolerant"):
+            if type(getattr(self, name)) is not bool:
+                raise WeightsError(
+                    f"conditional generator: {name} ({getattr(self, name)!r:.40}) must be true or false."
+                )
         check_whole("conditional generator", {f"pairs[{i}]": c for i, c in enumerate(self.pairs)}, 0, 64)
         widths = {f"channels[{i}]": c for i, c in enumerate(self.channels)}
         names = ("width", "w_dim", "z_outline", "z_detail", "map_outline", "map_detail")
@@ -125,6 +130,25 @@ class Addition(Pair):
         return torch.addcmul(x, self.gain.to(x.dtype), self.second(self.first(x, w), w))
 
 
+class Gate(nn.Module):
+    """Scales maps of random numbers, channel by channel and place by place, from 0 to 2, by what the photo shows; 1 at first."""
+
+    def __init__(self, channels: int, maps: int):
+        super().__init__()
+        self.conv = EqualConv2d(channels, maps, 3, activate=False)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, x: Tensor, maps: Tensor) -> Tensor:
+        return 2 * self.conv(x).sigmoid() * maps
+
+
+class Open(nn.Module):
+    """In the place of a gate: lets all through."""
+
+    def forward(self, x: Tensor, maps: Tensor) -> Tensor:
+        return maps
+
+
 class Level(nn.Module):
     """Twice the size: up-convolution, what the photo shows at this size, convolution, and a contribution to the RGB picture."""
 
@@ -172,6 +196,8 @@ class ConditionalGenerator(nn.Module):
         self.mapping = nn.Sequential(*(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes)))
         self.map_outline = EqualLinear(c.z_outline, c.map_outline * 64, activate=True)
         self.map_detail = EqualLinear(c.z_detail, c.map_detail * 256, activate=True)
+        self.gate_outline = Gate(n, c.map_outline) if c.gated else Open()
+        self.gate_detail = Gate(n, c.map_detail) if c.gated else Open()
         self.outline = nn.ModuleList(
             [Layer(n + c.map_outline, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
         )
@@ -224,11 +250,13 @@ class ConditionalGenerator(nn.Module):
             told.append(torch.zeros_like(size) if tolerance is None else (1 + tolerance).log2())
         w = self.mapping(torch.cat([known, torch.stack(told, dim=1)], dim=1))
         first, second, up = self.outline
-        low = second(first(torch.cat([low, 2 * self.map_outline(z["outline"]).view(len(low), -1, 8, 8)], dim=1), w), w)
+        chance = self.gate_outline(low, self.map_outline(z["outline"]).view(len(low), -1, 8, 8))
+        low = second(first(torch.cat([low, 2 * chance], dim=1), w), w)
         for pair in self.more_outline:
             low = pair(low, w)
         x = (x + 2 * up(low, w)) * math.sqrt(0.2)
-        x = x + self.detail(torch.cat([x, self.map_detail(z["detail"]).view(len(x), -1, 16, 16)], dim=1), w)
+        chance = self.gate_detail(x, self.map_detail(z["detail"]).view(len(x), -1, 16, 16))
+        x = x + self.detail(torch.cat([x, chance], dim=1), w)
         x = x * math.sqrt(0.5)
         for pair in self.trunk:
             x = pair(x, w)

@@ -81,7 +81,7 @@ def build(recipe: Recipe) -> Generator:
 
 @torch.no_grad()
 def grow(g: Generator, start: nn.Module) -> None:
-    """Give a network the weights of a smaller one; levels and pairs that are new add nothing to the picture at first.
+    """Give a network the weights of a smaller one; levels, pairs and gates that are new change nothing at first.
 
     Raises:
         RecipeError: a network of another shape.
@@ -100,10 +100,15 @@ def grow(g: Generator, start: nn.Module) -> None:
     levels = len(start.config.channels)
     had = start.config
     same = replace(
-        g.config, resolution=had.resolution, channels=g.config.channels[:levels], pairs=had.pairs, tolerant=had.tolerant
+        g.config,
+        resolution=had.resolution,
+        channels=g.config.channels[:levels],
+        pairs=had.pairs,
+        gated=had.gated,
+        tolerant=had.tolerant,
     )
     fewer = all(a <= b for a, b in zip_longest(had.pairs, g.config.pairs, fillvalue=0))
-    if had != same or not fewer or had.tolerant > g.config.tolerant:
+    if had != same or not fewer or had.tolerant > g.config.tolerant or had.gated > g.config.gated:
         raise RecipeError(f"init: {start.name} has the shape {had}, and {same} is needed; make them equal.")
     state = start.state_dict()
     told = "mapping.0.weight"  # whose scale depends on how many numbers it is told
