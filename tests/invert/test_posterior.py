@@ -220,7 +220,7 @@ def test_tolerance_on_the_command_line(tolerant, tmp_path, capsys):
     save_prior(tmp_path / "tolerant.safetensors", tolerant.network, {})
     save_png(tmp_path / "face.png", photo(16))
     command = ["upsample", str(tmp_path / "face.png"), "--method", "posterior", "-o", str(tmp_path / "out"), "-n", "2"]
-    command += ["--prior", str(tmp_path / "tolerant.safetensors"), "--method.tolerance", "6", "--device", "cpu"]
+    command += ["--prior", str(tmp_path / "tolerant.safetensors"), "--tolerance", "6", "--device", "cpu"]
     assert main(command) == 0
     assert "within 6 grey levels of their input by choice, none of them exact" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "out" / "summary.jsonl").read_text().splitlines()]
@@ -251,6 +251,20 @@ def test_moving_towards_another_seed(method):
     assert 0 < float((between.images[0] - other).abs().mean()) < float((own - other).abs().mean())
 
 
+def test_a_walk_from_one_answer_to_another(method):
+    lr = photo(8)
+    ends = [preimage.upsample(lr, seed, method=method).images[0] for seed in (1, 2)]
+    walk = preimage.upsample(lr, range(5), method=method, base=1, towards=2, interpolate=4)
+    assert bool(walk.exact.all())
+    for end, step in zip(ends, (0, 4), strict=True):
+        assert float((walk.images[step] - end).abs().max()) <= 1.01 / 255
+    steps = [float((a - b).abs().mean()) for a, b in zip(walk.images[1:], walk.images[:-1], strict=True)]
+    whole = float((ends[0] - ends[1]).abs().mean())
+    assert all(0 < step < 0.7 * whole for step in steps)
+    alone = preimage.upsample(lr, 3, method=method, base=1, towards=2, interpolate=4)  # a seed is an address here too
+    assert float((alone.images[0] - walk.images[3]).abs().max()) <= 1.01 / 255
+
+
 def test_the_embedded_network_answers_an_example():
     lr = read_image(Path(__file__).parents[2] / "examples" / "face0.png").pixels
     found = preimage.upsample(lr, range(4), method="posterior", device="cpu")
@@ -270,6 +284,8 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
         ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail, texture"),
         ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
         ({"blend": 2}, "blend"),
+        ({"interpolate": 4}, "needs a reference or towards"),
+        ({"interpolate": -4, "towards": 1}, "number of steps from 1 on"),
         ({"tolerance": 0.5}, "must be 0 or from 1 to 64"),
         ({"tolerance": float("nan")}, "must be 0 or from"),
         ({"tolerance": 4}, "tiny-posterior was not trained with noisy photos"),

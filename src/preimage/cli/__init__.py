@@ -38,6 +38,17 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
 }
 
 
+SHORT = ("reference", "interpolate", "tolerance")
+"""Controls of a method that `upsample` takes without the prefix: `--reference PHOTO` for `--method.reference PHOTO`."""
+
+
+def _written_out(argument: str, command: str) -> str:
+    """`--method pulse` names the method and `--method.steps` sets a control: to the parser, keys of one group."""
+    if command == "upsample":
+        argument = re.sub(rf"^--({'|'.join(SHORT)})(?==|$)", r"--method.\1", argument)
+    return re.sub(r"^--method(?==|$)", "--method.name", argument)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -55,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if name == command:  # the others' options may need imports that this one does not
                 options(sub, argv[argv.index(command) + 1 :])
             commands.add_subcommand(name, sub, help=summary)
-        # `--method pulse` names the method and `--method.steps` sets a control: to the parser, keys of one group
-        config = parser.parse_args([re.sub(r"^--method(?==|$)", "--method.name", a) for a in argv])
+        config = parser.parse_args([_written_out(a, command) for a in argv])
         return COMMANDS[config.command][2](config[config.command])
     except PreimageError as error:
         print(f"preimage: {error}", file=sys.stderr)

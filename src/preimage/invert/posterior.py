@@ -187,10 +187,20 @@ def encode(
     return {level: x.detach() / x.detach().square().mean().sqrt().clamp_min(1) for level, x in z.items()}
 
 
-def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Random numbers moved by `share` from z towards other; of the same spread all the way, as sums of independent ones are."""
-    angle = share * math.pi / 2
-    return {level: math.cos(angle) * x + math.sin(angle) * other[level] for level, x in z.items()}
+def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], shares: Sequence[float]) -> dict[str, Tensor]:
+    """Random numbers moved from z towards other; of the same spread all the way, as sums of independent ones are.
+
+    Args:
+        z: numbers by level, each (n, …).
+        other: the same, or one row.
+        shares: how far each row moves, from 0 to 1.
+    """
+    angles = torch.tensor(shares) * (math.pi / 2)
+
+    def rows(values: Tensor, like: Tensor) -> Tensor:
+        return values.to(like.device).view(-1, *[1] * (like.ndim - 1))
+
+    return {level: rows(angles.cos(), x) * x + rows(angles.sin(), x) * other[level] for level, x in z.items()}
 
 
 def load_sampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> Sampler:
@@ -223,6 +233,8 @@ class PosteriorSettings:
             with it (`encode`), and the seeds' numbers are moved towards them. Empty: none.
         towards: another seed to move towards, or -1 for none; not together with a reference.
         blend: how far, from 0 (the seed's own numbers) to 1.
+        interpolate: so many steps of a walk from `base` to the reference or to `towards`: seed k stands k of them along.
+            0: none.
     """
 
     temperature: float = 0.8
@@ -232,6 +244,7 @@ class PosteriorSettings:
     reference: str = ""
     towards: int = -1
     blend: float = 0.7
+    interpolate: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fresh", (self.fresh,) if isinstance(self.fresh, str) else tuple(self.fresh))
@@ -245,6 +258,11 @@ class PosteriorSettings:
             raise MethodError(f"blend ({self.blend}) must lie in [0, 1]: 0 keeps the seed's own numbers.")
         if self.reference and self.towards >= 0:
             raise MethodError("reference and towards both say where to; give one of them.")
+        if self.interpolate and (self.interpolate < 0 or not (self.reference or self.towards >= 0)):
+            raise MethodError(
+                f"interpolate ({self.interpolate}) must be a number of steps from 1 on, and needs a reference or towards to "
+                "walk to."
+            )
 
     def with_(self, controls: Mapping[str, Any]) -> PosteriorSettings:
         """A copy with some controls changed.
@@ -389,12 +407,16 @@ class Posterior:
             InputError, MethodError: a reference that is no picture, or too small.
         """
         config, z = self.network.config, dict[str, Tensor]()
+        steps, shares = settings.interpolate, [settings.blend] * len(seeds)
+        if steps:
+            shares = [min(seed / steps, 1.0) for seed in seeds]
         for level in config.z_shapes:
-            z |= draw(config, seeds if level in settings.fresh else [settings.base] * len(seeds), self.device, level)
+            own = level in settings.fresh and not steps
+            z |= draw(config, seeds if own else [settings.base] * len(seeds), self.device, level)
         if settings.reference and operator is not None:
-            z = blend(z, self._encoded(settings.reference, operator), settings.blend)
+            z = blend(z, self._encoded(settings.reference, operator), shares)
         elif settings.towards >= 0:
-            z = blend(z, draw(config, [settings.towards], self.device), settings.blend)
+            z = blend(z, draw(config, [settings.towards], self.device), shares)
         return {level: settings.temperature * x for level, x in z.items()}
 
     def _encoded(self, reference: str, operator: LinearOperator) -> dict[str, Tensor]:
