@@ -37,6 +37,8 @@ def draw(options: argparse.Namespace) -> None:
     pictures: list[tuple[str, torch.Tensor]] = []
     with Collection(options.data) as collection:
         names = collection.sample(options.count * 2, options.seed)
+        if len(names) < options.count * 2:
+            raise SystemExit(f"{options.data}: {len(names)} pictures, but two for each of {options.count} are needed.")
         shown, hidden = names[: options.count], names[options.count :]  # no real face beside its own answers
         pictures += [("real", collection.tensor(name, options.side)) for name in shown]
         for spec in options.methods.split(","):
@@ -53,7 +55,7 @@ def draw(options: argparse.Namespace) -> None:
     for page, first in enumerate(range(0, len(pictures), PER_PAGE), start=1):
         part = pictures[first : first + PER_PAGE]
         rows = [part[i : i + 8] for i in range(0, len(part), 8)]
-        numbers = [[str(first + 8 * row + i) for i in range(len(pictures))] for row, pictures in enumerate(rows)]
+        numbers = [[str(first + 8 * row + i) for i in range(len(faces))] for row, faces in enumerate(rows)]
         sheet = contact_sheet([[p for _, p in row] for row in rows], captions=numbers, cell=CELL)
         save_png(out / f"page-{page}.png", sheet)
     key = {"kinds": [kind for kind, _ in pictures], "size": options.size, "side": options.side, "seed": options.seed}
@@ -63,7 +65,9 @@ def draw(options: argparse.Namespace) -> None:
 
 def score(options: argparse.Namespace) -> None:
     kinds = json.loads((Path(options.page) / "key.json").read_text())["kinds"]
-    marked = set(parse_seeds(options.fakes))
+    marked = set(parse_seeds(options.fakes)) if options.fakes else set()
+    if beyond := sorted(i for i in marked if i >= len(kinds)):
+        raise SystemExit(f"--fakes: there are {len(kinds)} pictures, no {beyond[0]}.")
     print("| kind | pictures | marked as no photograph |\n|---|---|---|")
     for kind in sorted(set(kinds)):
         numbers = [i for i, k in enumerate(kinds) if k == kind]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,25 +34,25 @@ ANSWERS = 4  # of each photo that is judged
 
 
 def unprojected(
-    network: Any, operator: LinearOperator, photo: Tensor, z: Mapping[str, Tensor], tolerance: float = 0
+    network: Any, operator: LinearOperator, photo: Tensor, z: Mapping[str, Tensor], tolerance: float = 0.0
 ) -> Tensor:
     """`answer` without its last layer; what it makes is projected when it is judged."""
     side = operator.hr_size[0]
     size = photo.new_full((len(photo),), math.log2(operator.lr_size[0]))
     smooth = F.interpolate(photo, (side, side), mode="bicubic", align_corners=False)
-    return (smooth + network(operator.pinv(photo), size, z)).float()
+    return (smooth + network(operator.pinv(photo), size, z, torch.full_like(size, tolerance))).float()
 
 
 def blind(
-    network: Any, operator: LinearOperator, photo: Tensor, z: Mapping[str, Tensor], tolerance: float = 0
+    network: Any, operator: LinearOperator, photo: Tensor, z: Mapping[str, Tensor], tolerance: float = 0.0
 ) -> Tensor:
     """`answer` of a network that does not see the photo: an unconditional generator behind a projection."""
 
-    def unseeing(enlarged: Tensor, size: Tensor, z: Mapping[str, Tensor]) -> Tensor:
-        out: Tensor = network(torch.full_like(enlarged, 0.5), torch.full_like(size, 4.0), z)
+    def unseeing(enlarged: Tensor, size: Tensor, z: Mapping[str, Tensor], tolerance: Tensor | None = None) -> Tensor:
+        out: Tensor = network(torch.full_like(enlarged, 0.5), torch.full_like(size, 4.0), z, tolerance)
         return out
 
-    return answer(unseeing, operator, photo, z)
+    return answer(unseeing, operator, photo, z, tolerance)
 
 
 def reward(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +81,7 @@ VARIANTS: dict[str, tuple[Change, dict[str, Callable[..., Any]]]] = {
 
 @torch.no_grad()
 def judged(path: Path, recipe: Recipe, how: Callable[..., Tensor], weights: str) -> list[float]:
-    """LPIPS*, best of four, distance of two answers, ratio of errors, fd of VGG features against the truths."""
+    """LPIPS*, best of four, distance of two answers, ratio of errors, and how far the means of VGG features lie from the truths'."""
     network = load_sampler(path)
     suite = build_suite(["lpips-squeeze"], weights)
     assert suite.lpips is not None
@@ -128,13 +129,13 @@ def main() -> None:
             changes = {**changes, "feature_weights": options.squeezenet}
         out = Path(options.output) / name.replace(" ", "-").replace("'", "")
         variant = replace(recipe, out=str(out), **changes)
-        with patch.multiple(posterior, **functions) if functions else patch.object(posterior, "SHOWN", posterior.SHOWN):
+        with patch.multiple(posterior, **functions) if functions else nullcontext():
             path = train(variant)
         how = functions.get("answer", answer)
-        print(
-            f"| {name} | " + " | ".join(f"{x:.3f}" for x in judged(path, variant, how, options.weights)) + " |",
-            flush=True,
-        )
+        values = [f"{x:.3f}" for x in judged(path, variant, how, options.weights)]
+        if variant.features == "squeezenet":  # which judges the first three
+            values[:3] = ["", "", ""]
+        print(f"| {name} | " + " | ".join(values) + " |", flush=True)
 
 
 if __name__ == "__main__":

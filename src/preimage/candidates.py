@@ -18,10 +18,10 @@ HALF_CERTAINTY = 16.0
 """Grey levels of spread between candidates that halve `Candidates.certainty`."""
 
 TOLERANCE = "tolerance"
-"""Why candidates are not exact that answer a noisy photo within so many grey levels instead of copying its noise."""
+"""Why candidates are not exact that answer a noisy photo within so many grey levels, and the note in a file that says how many."""
 
 _PER_CANDIDATE = ("error", "exact", "moved", "error_before", "steps")
-_MAYBE = ("l1",)  # per candidate too, where there is one
+_MAYBE = ("l1", "worst")  # per candidate too, where there is one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,6 +48,7 @@ class Candidates:
         tolerance: grey levels by which every value of the shrunken files may miss `lr`, by choice; then none is called exact.
         l1: (n,) mean absolute difference in grey levels between `lr` and the saved file as the learned degradation makes
             it small with the candidate's noise; None where the downscaling is linear.
+        worst: (n,) largest difference in grey levels between `lr` and the downscaled saved file; None without a tolerance.
 
     Raises:
         InputError: no candidate, lengths or shapes that do not fit, picture values off the 8-bit grid, an exact candidate of
@@ -69,6 +70,7 @@ class Candidates:
     prior: str | None = None
     tolerance: float = 0.0
     l1: Tensor | None = None
+    worst: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.numel() == 0:
@@ -99,6 +101,11 @@ class Candidates:
         if isinstance(self.operator, LearnedDegradation):
             return WHY_INEXACT
         return TOLERANCE if self.tolerance else ""
+
+    @property
+    def within(self) -> Tensor:
+        """(n,) bool, whether a candidate keeps to the tolerance; without one, whether it is exact."""
+        return self.exact if self.worst is None else self.worst <= self.tolerance
 
     def _per_candidate(self) -> list[str]:
         return [*_PER_CANDIDATE, *(name for name in _MAYBE if getattr(self, name) is not None)]

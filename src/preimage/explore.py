@@ -20,6 +20,7 @@ from preimage.invert.problem import by_name, check_sides, check_size, degradatio
 from preimage.invert.registry import DEFAULT, load
 from preimage.results import ResultFolder, save_latents
 from preimage.seeds import MAX_COUNT, parse_seeds
+from preimage.weight_files import sha256
 
 
 def upsample(
@@ -79,6 +80,7 @@ class Tally:
         learned: of those written, how many answer to a learned degradation and therefore cannot be exact.
         l1: sum over those of the L1 that they reach, grey levels.
         tolerated: of those written, how many answer within a tolerance by choice, and are therefore not called exact.
+        within: how many of them keep to it.
         tolerance: that tolerance, grey levels.
         problems: what failed, one message each.
     """
@@ -89,6 +91,7 @@ class Tally:
     learned: int = 0
     l1: float = 0.0
     tolerated: int = 0
+    within: int = 0
     tolerance: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -135,10 +138,16 @@ def upsample_folder(
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
+    controls = dict(controls or {})
+    if hasattr(loaded, "check"):
+        loaded.check(controls, wanted)  # before a folder is marked with settings that cannot work
+    if variants and not isinstance(loaded, Varies):
+        raise MethodError(f"{loaded.name} cannot resample fine noise; leave out the variants.")
+    reference = {"reference_sha256": sha256(Path(controls["reference"]))} if controls.get("reference") else {}
     operator = operator or loaded.capabilities.default_operator
     named = by_name(operator)
     settings = {
-        "method": {**loaded.describe(), **(controls or {})},
+        "method": {**loaded.describe(), **controls, **reference},
         "operator": operator,
         "border": border,
         "precision": precision,
@@ -172,7 +181,7 @@ def upsample_folder(
                 todo = folder.missing(stems[path], wanted, variants, loaded.resolution)
                 tally.kept += len(wanted) - len(todo)
                 bar.skip(len(wanted) - len(todo))
-                for part in loaded.sample(lr, todo, chosen, on_step=bar.step, **(controls or {})):
+                for part in loaded.sample(lr, todo, chosen, on_step=bar.step, **controls):
                     if latents and part.latents:  # first, so that a finished candidate never lacks them
                         save_latents(target / f"latents{part.seeds[0]:04d}.safetensors", part)
                     written = folder.write(stems[path], part)
@@ -184,6 +193,7 @@ def upsample_folder(
                         tally.l1 += float(part.l1[written].sum())
                     elif part.tolerance:
                         tally.tolerated += len(written)
+                        tally.within += int(part.within[written].sum())
                         tally.tolerance = part.tolerance
                     bar.wrote(len(part))
                 if todo or not (target / "grid.png").is_file():
@@ -198,10 +208,8 @@ def upsample_folder(
 
 
 def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candidates, variants: int) -> None:
-    if not variants:
+    if not variants or not isinstance(method, Varies):
         return
-    if not isinstance(method, Varies):
-        raise MethodError(f"{method.name} cannot resample fine noise; leave out the variants.")
     for i, seed in enumerate(part.seeds):
         for first in range(0, variants, len(part)):  # as many at once as the search took
             varied = method.resample_noise(part, i, range(variants)[first : first + len(part)])

@@ -223,6 +223,7 @@ class ResultFolder:
                 line |= {"l1": finite(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
             elif candidates.tolerance:
                 line |= {"tolerance": candidates.tolerance, "inexact_because": candidates.inexact_because}
+                line["within"] = bool(candidates.within[i])
             with changing(self.path):
                 self._refresh()
                 if (stem, file) in self.done and is_whole(path, candidates.images.shape[-1]):

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from preimage.candidates import TOLERANCE
-from preimage.degrade.consistency import downscale_saved, verify
+from preimage.degrade.consistency import largest_miss, verify
 from preimage.degrade.kernels import whole
 from preimage.degrade.learned import NOISE, LearnedDegradation, learned_error, learned_spec, unpack_noise
-from preimage.degrade.linear import LinearOperator, make_operator
+from preimage.degrade.linear import LinearOperator
 from preimage.errors import InputError, OperatorError, PreimageError
 from preimage.files import read_jsonl, read_provenance, read_yaml
-from preimage.image import decoded_size, read_image, to_uint8
+from preimage.image import decoded_size, read_image
 from preimage.invert.problem import by_name
 from preimage.results import is_listed
 from preimage.texts import TextError, one_line, parse_json
@@ -86,8 +86,14 @@ def verify_folder(results: str | Path) -> Verified:
                 raise InputError(f"{path}: {hr_size[0]}x{hr_size[1]} pixels, no more than its input; no candidate is.")
             operator = linear_operator(path, spec, hr_size, lr_size) if spec else None
             if TOLERANCE in notes:
-                tolerance = within_again(path, lr, notes, operator)
-                found.within, found.tolerance = found.within + 1, max(found.tolerance, tolerance)
+                tolerance = claimed_tolerance(path, notes, record)
+                found.tolerance = max(found.tolerance, tolerance)
+                worst = largest_miss(path, lr, operator)
+                if worst > tolerance + 0.01:
+                    raise InputError(
+                        f"{path}: misses its input by up to {worst:.0f} grey levels, more than {tolerance:g}"
+                    )
+                found.within += 1
                 continue
             same, error = verify(path, lr, operator)
         except PreimageError as problem:
@@ -169,16 +175,16 @@ def _degradation_of(record: Path) -> LearnedDegradation:
     return found
 
 
-def within_again(path: Path, lr: Path, notes: Mapping[str, str], operator: LinearOperator | None) -> float:
-    """The tolerance in grey levels that a saved candidate claims, and keeps.
+def claimed_tolerance(path: Path, notes: Mapping[str, str], record: Path) -> float:
+    """The tolerance in grey levels in a candidate's notes.
 
     Args:
-        path, lr: the candidate's file and its input's.
+        path: of the candidate, for messages.
         notes: of the candidate (`read_provenance`).
-        operator: how to shrink; None for Pillow's bicubic.
+        record: run.yaml of the folder, which must name the same one if it is there.
 
     Raises:
-        InputError: a damaged note, or a value that misses by more.
+        InputError: a damaged note, or another tolerance than the run's.
     """
     try:
         tolerance = float(notes[TOLERANCE])
@@ -186,12 +192,10 @@ def within_again(path: Path, lr: Path, notes: Mapping[str, str], operator: Linea
             raise ValueError("no tolerance in grey levels")
     except ValueError:
         raise InputError(f"{path}: its note on the tolerance is damaged; make the candidate again.") from None
-    hr, small = to_uint8(read_image(path).pixels[None]), read_image(lr).pixels
-    if operator is None:
-        operator = make_operator("bicubic", hr_size=tuple(hr.shape[-2:]), lr_size=tuple(small.shape[-2:]))
-    worst = (downscale_saved(hr, operator)[0].double() - small.double() * 255).abs().max()
-    if float(worst) > tolerance + 0.01:
-        raise InputError(f"{path}: misses its input by up to {float(worst):.0f} grey levels, more than {tolerance:g}")
+    method = read_yaml(record).get("method") if record.is_file() else None
+    chosen = method.get(TOLERANCE) if isinstance(method, dict) else tolerance
+    if chosen != tolerance:
+        raise InputError(f"{path}: claims a tolerance of {tolerance:g}, but {record} names {chosen}; make it again.")
     return tolerance
 
 

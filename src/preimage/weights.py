@@ -136,6 +136,18 @@ def load_degradation(name: str | Path | None = None, device: str | torch.device 
     return frozen(module, torch.device(device))
 
 
+def default_upsampler() -> str:
+    """Name of the network that answers in one pass where none is given.
+
+    Raises:
+        WeightsError: none is embedded.
+    """
+    for name, entry in weight_table().items():
+        if entry.kind == "upsampler":
+            return name
+    raise WeightsError("no network of this method is embedded. Give the path of one, which `preimage train` exports.")
+
+
 def load_upsampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
     """Load a network that answers a photo in one pass, frozen and in eval mode.
 
@@ -147,21 +159,18 @@ def load_upsampler(name: str | Path | None = None, device: str | torch.device = 
         WeightsError: none embedded, an unknown name, a missing or damaged file, or a network of another kind.
     """
     table = weight_table()
-    if name is None:
-        name = next((key for key, entry in table.items() if entry.kind == "upsampler"), None)
-        if name is None:
-            raise WeightsError(
-                "no network of this method is embedded. Give the path of one, which `preimage train` exports."
-            )
-    name = str(name)
-    if name in table and table[name].kind != "upsampler":
+    name = default_upsampler() if name is None else str(name)
+    if _is_own(name, table) or (name in table and table[name].kind != "upsampler"):
+        kind = f"of the kind {table[name].kind!r}" if name in table else "a class"
         raise WeightsError(
-            f"{name}: is of the kind {table[name].kind!r}, not an upsampler; see `preimage models list`."
+            f"{name}: is {kind}, not an upsampler. Priors are searched: add --method pulse; see `preimage models list`."
         )
     path = embedded(name) if name in table else _locate(name, table, "upsampler")
     module = read_module(path)
     if isinstance(module, Prior | LearnedDegradation):
-        raise WeightsError(f"{path}: holds a {type(module).__name__}, which answers no photos.")
+        raise WeightsError(
+            f"{path}: holds a {type(module).__name__}, which answers no photos. Priors are searched: add --method pulse."
+        )
     return module.to(device).eval().requires_grad_(False)
 
 

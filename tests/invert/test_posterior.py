@@ -17,15 +17,15 @@ from preimage.degrade.linear import make_operator
 from preimage.errors import InputError, MethodError, OperatorError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.image import read_image, to_uint8
-from preimage.invert.posterior import Posterior, answer, draw, encode, load_sampler, stages
-from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator
+from preimage.invert.posterior import Posterior, answer, blend, draw, encode, load_sampler, stages
+from preimage.measure.evaluate import evaluate
+from preimage.nets.conditional import LEVELS as STAGE
+from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.nets.local import Chain, LocalConfig, LocalGenerator
 from preimage.weight_files import save_prior
 from preimage.weights import load_prior
 
-CONFIG = ConditionalConfig(
-    64, width=16, channels=(8, 8), w_dim=12, z_outline=10, z_detail=6, map_outline=3, map_detail=2
-)
+CONFIG = ConditionalConfig(64, width=16, channels=(8, 8), w_dim=12, z_outline=3, z_detail=2)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_seed_is_an_address(network):
     for batch in (1, 2):
         again = preimage.upsample(lr, [3, 1], method=Posterior(network, device="cpu", batch=batch))
         assert float((again.images - whole.images[[3, 1]]).abs().max()) <= 1.01 / 255
-    assert set(whole.latents) == {f"z-{level}" for level in LEVELS}
+    assert set(whole.latents) == {f"z-{level}" for level in STAGE}
 
 
 def test_temperature_draws_answers_together(method):
@@ -161,6 +161,11 @@ def test_a_chain_is_exact_through_both_stages(chained, tolerant, kernel, size):
     assert bool(found.exact.all())
 
 
+def test_a_photo_that_is_larger_than_the_first_stage(chained):
+    with pytest.raises(OperatorError, match="goes by way of 64 pixels"):
+        preimage.upsample(photo(65), 0, method=chained)
+
+
 def test_texture_is_a_level_of_its_own(chained):
     lr = photo(16)
     assert preimage.upsample(lr, 0, method=chained).latents.keys() == {"z-outline", "z-detail", "z-texture"}
@@ -203,6 +208,17 @@ def test_within_a_tolerance(tolerant, kernel, tolerance):
         Candidates.cat([exact, found])
 
 
+@pytest.mark.parametrize(("size", "tolerance"), [(8, 1.0), (16, 4.0), (23, 2.0)])
+def test_noisy_photos_are_answered_within_the_tolerance(tolerant, size, tolerance):
+    noise = torch.randn(3, size, size, generator=torch.Generator().manual_seed(1)) * tolerance / 255
+    lr = ((photo(size) + noise).clamp(0, 1) * 255).round() / 255
+    found = preimage.upsample(lr, range(3), method=tolerant, tolerance=tolerance)
+    saved = downscale_saved(to_uint8(found.images), found.operator).double() - (lr * 255).round()
+    assert torch.equal(found.worst, saved.abs().flatten(1).amax(1).long())
+    assert bool(found.within.all())
+    assert bool((found.worst <= tolerance).all())
+
+
 def test_noise_is_not_copied_when_the_photo_may_be_missed(tolerant):
     lr = photo(16)
     noisy = (
@@ -222,23 +238,28 @@ def test_tolerance_on_the_command_line(tolerant, tmp_path, capsys):
     command = ["upsample", str(tmp_path / "face.png"), "--method", "posterior", "-o", str(tmp_path / "out"), "-n", "2"]
     command += ["--prior", str(tmp_path / "tolerant.safetensors"), "--tolerance", "6", "--device", "cpu"]
     assert main(command) == 0
-    assert "within 6 grey levels of their input by choice, none of them exact" in capsys.readouterr().out
+    assert "2 of them within 6 grey levels of their input, as was chosen, so none is exact" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "out" / "summary.jsonl").read_text().splitlines()]
     assert [(line["exact"], line["tolerance"], line["inexact_because"]) for line in lines] == [
         (False, 6.0, "tolerance")
     ] * 2
     assert main(["verify", str(tmp_path / "out")]) == 0
-    assert "2 candidates keep to the tolerance" in capsys.readouterr().out
+    assert "2 of 2 candidates keep to the tolerance" in capsys.readouterr().out
     path = tmp_path / "out" / "face" / "seed0000.png"
     notes = read_provenance(path)
     for note, words in (
-        ("2", "misses its input by up to"),
+        ("250", "claims a tolerance of 250, but"),
         ("0", "note on the tolerance is damaged"),
         ("x", "damaged"),
     ):
         save_png(path, read_image(path).pixels, {**notes, "tolerance": note})
         assert main(["verify", str(tmp_path / "out")]) == 1
         assert words in capsys.readouterr().err
+    save_png(path, torch.full((3, 64, 64), 0.9), notes)
+    assert main(["verify", str(tmp_path / "out")]) == 1
+    assert "misses its input by up to" in capsys.readouterr().err
+    report = evaluate(tmp_path / "out", metrics=[])
+    assert any("within 6 grey levels by choice" in note for note in report.notes)
 
 
 def test_moving_towards_another_seed(method):
@@ -249,6 +270,70 @@ def test_moving_towards_another_seed(method):
         assert float((found.images[0] - wanted).abs().max()) <= 1.01 / 255
     between = preimage.upsample(lr, 1, method=method, towards=2, blend=0.5)
     assert 0 < float((between.images[0] - other).abs().mean()) < float((own - other).abs().mean())
+
+
+def test_moving_keeps_the_spread(method):
+    """Towards oneself nothing changes, towards another the numbers stay as large as numbers are."""
+    same = method.random([5], method.settings.with_({"towards": 5}))
+    own = method.random([5], method.settings)
+    for level in STAGE:
+        torch.testing.assert_close(same[level], own[level])
+        ends = [draw(CONFIG, [seed])[level] for seed in (1, 2)]
+        for share in (0.0, 0.3, 0.5, 1.0):
+            mixed = blend({level: ends[0]}, {level: ends[1]}, [share])[level]
+            low, high = sorted(float(end.square().mean().sqrt()) for end in ends)
+            assert low - 1e-4 <= float(mixed.square().mean().sqrt()) <= high + 1e-4
+
+
+def test_settings_that_cannot_work_leave_no_folder(network, tmp_path, capsys):
+    save_prior(tmp_path / "tiny.safetensors", network, {})
+    save_png(tmp_path / "face.png", photo(8))
+    save_png(tmp_path / "small.png", photo(8))
+    out = tmp_path / "out"
+    command = [
+        "upsample",
+        str(tmp_path / "face.png"),
+        "-o",
+        str(out),
+        "--prior",
+        str(tmp_path / "tiny.safetensors"),
+        "--device",
+        "cpu",
+    ]
+    for more, words in (
+        (["--interpolate", "3"], "needs a reference or towards"),
+        (["--interpolate", "3", "--method.towards", "1", "--seeds", "0-4"], "4 is beyond"),
+        (["--tolerance", "4"], "was not trained with noisy photos"),
+        (["--reference", str(tmp_path / "gone.png")], "no such file"),
+        (["--reference", str(tmp_path / "small.png")], "a reference must have 64"),
+        (["--method.fresh", "[texture]"], "has no level texture"),
+        (["--variants", "2"], "cannot resample"),
+    ):
+        assert main([*command, *more]) == 1, more
+        assert words in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_another_picture_of_the_same_name_is_another_reference(network, tmp_path, capsys):
+    save_prior(tmp_path / "tiny.safetensors", network, {})
+    save_png(tmp_path / "face.png", photo(8))
+    reference, made = tmp_path / "reference.png", Posterior(network, device="cpu")
+    command = [
+        "upsample",
+        str(tmp_path / "face.png"),
+        "-o",
+        str(tmp_path / "out"),
+        "--prior",
+        str(tmp_path / "tiny.safetensors"),
+    ]
+    command += ["--device", "cpu", "--reference", str(reference), "-n"]
+    found = []
+    for seed, code in ((0, 0), (1, 1)):
+        save_png(reference, photo(64, seed))
+        assert main([*command, str(seed + 1)]) == code
+        found.append(preimage.upsample(photo(8), 0, method=made, reference=str(reference)).images)
+    assert "other settings" in capsys.readouterr().err
+    assert not torch.equal(*found)
 
 
 def test_a_walk_from_one_answer_to_another(method):
@@ -284,10 +369,17 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
         ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail, texture"),
         ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
         ({"blend": 2}, "blend"),
+        ({"blend": None}, "must be a finite number"),
+        ({"temperature": "hot"}, "must be a finite number"),
+        ({"base": 1.5}, "must be a whole number"),
+        ({"base": -1}, "must be a seed"),
+        ({"fresh": 3}, "must be a list"),
+        ({"fresh": ()}, "name one level or more"),
+        ({"reference": 3}, "must be a word"),
         ({"interpolate": 4}, "needs a reference or towards"),
         ({"interpolate": -4, "towards": 1}, "number of steps from 1 on"),
         ({"tolerance": 0.5}, "must be 0 or from 1 to 64"),
-        ({"tolerance": float("nan")}, "must be 0 or from"),
+        ({"tolerance": float("nan")}, "must be a finite number"),
         ({"tolerance": 4}, "tiny-posterior was not trained with noisy photos"),
         ({"reference": "x.png", "towards": 1}, "give one of them"),
     ):

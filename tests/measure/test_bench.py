@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfig
 from preimage.errors import InputError, MethodError, OperatorError
 from preimage.files import save_png
-from preimage.measure.bench import bench
+from preimage.measure.bench import _parse, bench
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.weight_files import save_prior
 
@@ -80,7 +81,7 @@ def test_two_methods_on_the_same_inputs(data, prior, tmp_path):
 
 def test_methods_of_different_sizes_are_compared_at_one(data, prior, tmp_path):
     torch.manual_seed(0)
-    shape = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=6, z_detail=4, map_outline=2, map_detail=1)
+    shape = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=2, z_detail=1)
     network = ConditionalGenerator(shape)
     with torch.no_grad():
         for name in ("rgb.weight", "levels.0.rgb.weight"):
@@ -100,9 +101,43 @@ def test_methods_of_different_sizes_are_compared_at_one(data, prior, tmp_path):
     assert large.estimates["psnr-y"].count == 2
     assert "exact" not in large.estimates  # nothing is said of what nobody saves
     assert large.cost["byte-exact (own size)"] == 1.0
+    assert large.cost["seconds"] > 0
+    assert large.settings["method"]["name"] == "posterior"
+    assert "lr-psnr" not in report.missing  # the others were measured
+    again = bench([f"bicubic={prior}", f"posterior={path}"], data, out, **settings)
+    assert again.methods[1].cost["byte-exact (own size)"] == 1.0
+    assert again.methods[1].estimates == large.estimates
     assert any("posterior=large makes pictures of 32 px, reduced to 16" in note for note in report.notes)
+    alone = bench(["bicubic", f"posterior={path}"], data, tmp_path / "alone", **settings)
+    assert alone.about["prior"] == str(path)
+    with Image.open(next((tmp_path / "alone" / "bicubic").glob("*/seed0000.png"))) as made:
+        assert made.size == (32, 32)  # bicubic makes what it is compared with
     with pytest.raises(MethodError, match=r"resolution \(20\): bicubic .* makes 16 pixels"):
         bench([f"bicubic={prior}", f"posterior={path}"], data, tmp_path / "other", resolution=20, **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("pulse", ("pulse", "", "default", "")),
+        ("pulse:paper@area", ("pulse", "", "paper", "area")),
+        ("posterior=a@b.safetensors", ("posterior", "a@b.safetensors", "default", "")),
+        ("posterior=hf-hub:owner/repo", ("posterior", "hf-hub:owner/repo", "default", "")),
+        ("pulse=own_prior:TinyDecoder:paper@area", ("pulse", "own_prior:TinyDecoder", "paper", "area")),
+    ],
+)
+def test_what_a_method_is_called(text, parts):
+    assert _parse(text) == parts
+
+
+def test_two_files_of_one_name_have_two_labels(data, prior, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(prior, tmp_path / folder / "same.safetensors")
+    specs = [f"bicubic={tmp_path / folder / 'same.safetensors'}" for folder in ("a", "b")]
+    settings = {"scale": 4.0, "seeds": "0", "count": 1, "metrics": ["psnr-y"], "flops": False}
+    report = bench(specs, data, tmp_path / "bench", **settings)
+    assert [method.name for method in report.methods] == ["bicubic=a-same", "bicubic=b-same"]
 
 
 def test_inputs_made_by_a_learned_degradation(data, prior, tmp_path):

@@ -13,7 +13,7 @@ from preimage.nets.local import Chain, ChainConfig, LocalConfig, LocalGenerator
 from preimage.weight_files import read_module, save_prior
 
 TINY = LocalConfig(64, width=8, channels=(6, 4), blocks=2, z_texture=2)
-FIRST = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=6, z_detail=4, map_outline=2, map_detail=1)
+FIRST = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=2, z_detail=1)
 
 
 def test_it_answers_pictures_of_any_size():
@@ -44,7 +44,7 @@ def test_a_chain_is_one_file(tmp_path):
     torch.manual_seed(0)
     chain = Chain(ConditionalGenerator(FIRST, "first"), LocalGenerator(replace(TINY, resolution=128), "second"), "both")
     assert chain.resolution == 128
-    assert chain.config.z_shapes == {"outline": (6,), "detail": (4,), "texture": (2, 32, 32)}
+    assert chain.config.z_shapes == {"outline": (2, 4, 4), "detail": (1, 8, 8), "texture": (2, 32, 32)}
     save_prior(tmp_path / "chain.safetensors", chain, {}, dtype=torch.float32)
     again = read_module(tmp_path / "chain.safetensors")
     assert isinstance(again, Chain)
@@ -71,3 +71,5 @@ def test_shapes_that_cannot_be(settings, message):
 def test_stages_that_do_not_meet():
     with pytest.raises(WeightsError, match="end at 32 and 64 pixels; the second must reach 4 times"):
         ChainConfig(FIRST, TINY)
+    with pytest.raises(WeightsError, match=r"first \(3\) describes no ConditionalConfig"):
+        ChainConfig(3, TINY)  # type: ignore[arg-type]

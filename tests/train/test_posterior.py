@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from preimage.errors import MethodError, RecipeError
+from preimage.errors import MethodError, RecipeError, WeightsError
 from preimage.invert.posterior import answer, draw, load_sampler
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.nets.local import Chain, LocalConfig, LocalGenerator
@@ -23,7 +23,6 @@ from preimage.train.posterior import (
     Recipe,
     build,
     build_run,
-    chain,
     describe,
     energy_score,
     grow,
@@ -38,7 +37,7 @@ from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata, save_prior
 from preimage.weights import load_degradation, load_upsampler
 
-TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=6, z_detail=4, map_outline=2, map_detail=1)
+TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=2, z_detail=1)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +134,22 @@ def test_photos_as_they_are_taken():
     assert float(inside.float().mean()) == pytest.approx(0.95, abs=0.01)
 
 
+def test_a_run_with_noisy_and_degraded_photos_goes_on_as_if_it_had_not_stopped(recipe, tmp_path):
+    p = Problems(8, 16, ("bicubic",), focus=16, focus_share=0.2, noisy_share=0.5, degraded_share=0.5)
+    wide = replace(TINY, resolution=64, channels=(4, 4), tolerant=True)
+    noisy = replace(recipe, generator=wide, problems=p, degradation="degradation-gan", seed=2)
+    drawn = [draw_problem(noisy, i) for i in range(0, 16, 4)]
+    assert any(d.tolerance for d in drawn)
+    assert any(d.degraded for d in drawn)
+    whole = load_file(train(noisy))
+    stopped = replace(noisy, out=str(tmp_path / "again"))
+    train(replace(stopped, images=8))
+    again = load_file(train(stopped))
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+    with pytest.raises(RecipeError, match=r"makes 16; the recipe has pictures of 64 and problems\.focus 12"):
+        train(replace(noisy, out=str(tmp_path / "x"), problems=replace(p, focus=12)))
+
+
 def test_the_word_of_the_adversary_rises(recipe):
     assert [adversary(recipe, images) for images in (0, 4, 6, 8, 100)] == [0, 0, 0.5, 1, 1]
     assert adversary(replace(recipe, adversary_start=(0, 0)), 0) == 1
@@ -191,19 +206,17 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(recipe, tmp_path):
 def test_growth_in_depth_changes_no_answer(tmp_path):
     torch.manual_seed(0)
     start = ConditionalGenerator(TINY, "start")
-    deep = ConditionalGenerator(replace(TINY, pairs=(1, 2), gated=True, tolerant=True))
+    deep = ConditionalGenerator(replace(TINY, pairs=(1, 2), tolerant=True))
     grow(deep, start)
     z, operator = draw(TINY, range(2)), problem("bicubic", 32, 8)
     photo = small(torch.rand(2, 3, 32, 32), operator)
     torch.testing.assert_close(answer(deep, operator, photo, z), answer(start, operator, photo, z))
-    again = ConditionalGenerator(replace(TINY, pairs=(1, 3), gated=True, tolerant=True))
+    again = ConditionalGenerator(replace(TINY, pairs=(1, 3), tolerant=True))
     grow(again, deep)
-    with pytest.raises(RecipeError, match="make them equal"):
+    with pytest.raises(RecipeError, match="can grow, not shrink"):
         grow(ConditionalGenerator(replace(TINY, pairs=(1, 1), tolerant=True)), deep)
-    with pytest.raises(RecipeError, match="make them equal"):
-        grow(ConditionalGenerator(replace(TINY, pairs=(1, 2), gated=True)), deep)
-    with pytest.raises(RecipeError, match="make them equal"):
-        grow(ConditionalGenerator(replace(TINY, pairs=(1, 2), tolerant=True)), deep)
+    with pytest.raises(RecipeError, match="can grow, not shrink"):
+        grow(ConditionalGenerator(replace(TINY, pairs=(1, 2))), deep)
 
 
 def test_growth_keeps_what_was_learned(recipe, tmp_path):
@@ -219,7 +232,7 @@ def test_growth_keeps_what_was_learned(recipe, tmp_path):
         assert wide.shape == (2, 3, 64, 64)
         assert float(wide.std()) > 0.01
         assert all(torch.equal(large.state_dict()[k], v) for k, v in start.state_dict().items())
-    with pytest.raises(RecipeError, match="init: start has the shape"):
+    with pytest.raises(RecipeError, match="init: start would become"):
         grow(ConditionalGenerator(replace(TINY, w_dim=9)), start)
     first = train(recipe)
     heads = Path(recipe.out) / "state" / "model_1.safetensors"
@@ -244,10 +257,10 @@ def test_growth_keeps_what_was_learned(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("name", "count", "side"),
     [
-        ("posterior-64", "4,037,488", 64),
-        ("posterior-16to128", "4,082,704", 128),
-        ("posterior-256", "23,161,072", 256),
-        ("posterior-512", "48,423,120", 512),
+        ("posterior-64", "3,801,480", 64),
+        ("posterior-16to128", "3,846,696", 128),
+        ("posterior-256", "22,954,248", 256),
+        ("posterior-512", "48,243,944", 512),
         ("posterior-128to512", "358,222", 128),
     ],
 )
@@ -292,10 +305,15 @@ def test_a_second_stage_learns_on_crops(local, recipe, tmp_path):
     again = build(local)
     grow(again, second)
     assert torch.equal(again.stem.weight, second.stem.weight)
-    with pytest.raises(RecipeError, match="holds a ConditionalGenerator"):
+    with pytest.raises(RecipeError, match="init: holds the shape ConditionalConfig"):
         grow(again, ConditionalGenerator(TINY))
-    with pytest.raises(RecipeError, match="first: a LocalGenerator"):
-        chain(second, second)
+    about = read_metadata(path.with_name("chain.safetensors"))["trained"]
+    assert (about["first_stage"], about["recipe"]["first"]) == ("first", "first.safetensors")
+    with pytest.raises(RecipeError, match="is no first stage"):
+        train(replace(local, out=str(tmp_path / "other"), first=str(path.with_name("chain.safetensors"))))
+    with pytest.raises(WeightsError, match="gone"):
+        train(replace(local, out=str(tmp_path / "other"), first=str(tmp_path / "gone.safetensors")))
+    assert not (tmp_path / "other").exists()  # nothing was trained for nothing
     with pytest.raises(MethodError, match="holds a LocalGenerator"):
         load_sampler(path)
 

@@ -86,7 +86,7 @@ def upsample(options: Namespace) -> int:
             f"mean L1 through the learned degradation {tally.l1 / tally.learned:.2f} grey levels, none of them exact"
         )
     elif tally.tolerated:
-        about = f"within {tally.tolerance:g} grey levels of their input by choice, none of them exact"
+        about = f"{tally.within} of them within {tally.tolerance:g} grey levels of their input, as was chosen, so none is exact"
     print(f"{tally.written} candidates written to {output}, {about}; {tally.kept} were there before.")
     return failures(tally.problems)
 
@@ -130,12 +130,13 @@ def verify(options: Namespace) -> int:
     found = verify_folder(options.results)
     for problem in found.problems:
         print(f"preimage: {problem}", file=sys.stderr)
-    if found.exact or not (found.learned or found.within):
+    if found.exact or not (found.learned or found.within or found.tolerance):
         count = found.exact + len(found.problems)
         print(f"{found.exact} of {count} candidates shrink to their input byte for byte.")
-    if found.within:
+    if found.tolerance:
+        count = found.within + len(found.problems)
         print(
-            f"{found.within} candidates keep to the tolerance in their files: shrunk, no value is further than "
+            f"{found.within} of {count} candidates keep to the tolerance in their files: shrunk, no value is further than "
             f"{found.tolerance:g} grey levels from their input."
         )
     if found.learned:

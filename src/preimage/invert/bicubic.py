@@ -15,12 +15,25 @@ from preimage.candidates import Candidates
 from preimage.degrade.consistency import lr_error, make_exact
 from preimage.degrade.learned import Operator
 from preimage.device import resolve_device, resolve_precision
-from preimage.errors import MethodError
+from preimage.errors import MethodError, WeightsError
 from preimage.image import check_lr
 from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, operator_for
 from preimage.memory import AUTO, parse_batch
-from preimage.weights import load_prior
+from preimage.weights import load_prior, load_upsampler, weight_table
+
+
+def _network(name: str | Path | None) -> Any:
+    """A prior or an upsampler of this name."""
+    table = weight_table()
+    if str(name) in table and table[str(name)].kind == "upsampler":
+        return load_upsampler(name)
+    try:
+        return load_prior(name)
+    except WeightsError:
+        if name is None or not Path(name).is_file():
+            raise
+        return load_upsampler(name)
 
 
 class Bicubic:
@@ -28,7 +41,7 @@ class Bicubic:
 
     Args:
         resolution: side of the pictures; None takes the prior's, so that methods compare at one size.
-        prior: as for `Pulse`; only its size matters.
+        prior: a prior, or a network of posterior; only its size matters.
         preset, device, precision, batch: checked as for `Pulse`, and without effect: one picture, made on the CPU.
 
     Raises:
@@ -52,7 +65,7 @@ class Bicubic:
         parse_batch(batch)
         resolve_precision(precision, resolve_device(device))
         if resolution is None:
-            loaded: Any = load_prior(prior) if prior is None or isinstance(prior, str | Path) else prior
+            loaded: Any = _network(prior) if prior is None or isinstance(prior, str | Path) else prior
             resolution = int(loaded.resolution)
         self._resolution = resolution
 

@@ -23,23 +23,25 @@ from preimage.degrade.consistency import ExactResult, downscale_saved, lr_error,
 from preimage.degrade.learned import Operator
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.device import autocast, resolve_device, resolve_precision
-from preimage.errors import MethodError
+from preimage.errors import MethodError, OperatorError
 from preimage.image import as_picture, check_lr, open_image, picture_size
 from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, operator_for
+from preimage.invert.settings import check_kinds
 from preimage.memory import AUTO, halved, is_out_of_memory, parse_batch
 from preimage.nets.conditional import LEVELS as STAGE
 from preimage.nets.conditional import ConditionalGenerator
 from preimage.nets.fingerprint import fingerprint
 from preimage.nets.layers import channels_last
-from preimage.nets.local import TEXTURE, Chain
+from preimage.nets.local import TEXTURE, Chain, LocalGenerator
 from preimage.seeds import normal
+from preimage.weight_files import sha256
 from preimage.weights import load_upsampler
 
 MOST = 64.0
 """Largest tolerance in grey levels; beyond it a photo says too little."""
 BATCH = 16
-"""Answers that are made together where `batch` is "auto"; a pass keeps no graph."""
+"""Answers of up to 128 pixels that are made together where `batch` is "auto", fewer of larger ones; a pass keeps no graph."""
 
 
 LEVELS = (*STAGE, TEXTURE)
@@ -136,13 +138,22 @@ def settle(images: Tensor, lr: Tensor, operator: LinearOperator, tolerance: floa
         lr: (3, s, s) in [0, 1] on the 8-bit grid.
         operator: the downscaling.
         tolerance: grey levels; each picture then has a photo of its own to shrink to, the nearest to what it does shrink to.
+            Where no 8-bit picture does, a nearer one is taken, at last the photo itself.
     """
     if not tolerance:
         return make_exact(images, lr, operator)
     photo, most = (lr * GREY_LEVELS).round(), math.floor(tolerance)
-    targets = (operator(images.clamp(0, 1)) * GREY_LEVELS).round()
-    targets = targets.clamp(photo - most, photo + most).clamp(0, GREY_LEVELS) / GREY_LEVELS
-    rows = [make_exact(image[None], target, operator) for image, target in zip(images, targets, strict=True)]
+    rows: list[ExactResult] = []
+    for image in images:
+        wanted = (operator(image.clamp(0, 1)) * GREY_LEVELS).round()
+        tried: list[tuple[float, ExactResult]] = []
+        for room in dict.fromkeys((most, max(0, most - 1), max(0, most - 2), most // 2, 0)):
+            target = wanted.clamp(photo - room, photo + room).clamp(0, GREY_LEVELS) / GREY_LEVELS
+            row = make_exact(image[None], target, operator)
+            tried.append((float((downscale_saved(row.images, operator)[0].double() - photo).abs().max()), row))
+            if tried[-1][0] <= tolerance:
+                break
+        rows.append(min(tried, key=lambda pair: pair[0])[1])
     pictures = torch.cat([row.images for row in rows])
     misses = downscale_saved(pictures, operator).double() - photo
     return ExactResult(
@@ -188,19 +199,21 @@ def encode(
 
 
 def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], shares: Sequence[float]) -> dict[str, Tensor]:
-    """Random numbers moved from z towards other; of the same spread all the way, as sums of independent ones are.
+    """Random numbers moved from z towards other; their spread goes from that of the one to that of the other.
 
     Args:
         z: numbers by level, each (n, …).
         other: the same, or one row.
         shares: how far each row moves, from 0 to 1.
     """
-    angles = torch.tensor(shares) * (math.pi / 2)
-
-    def rows(values: Tensor, like: Tensor) -> Tensor:
-        return values.to(like.device).view(-1, *[1] * (like.ndim - 1))
-
-    return {level: rows(angles.cos(), x) * x + rows(angles.sin(), x) * other[level] for level, x in z.items()}
+    angles, out = torch.tensor(shares) * (math.pi / 2), dict[str, Tensor]()
+    for level, x in z.items():
+        c, s = (part.to(x.device).view(-1, *[1] * (x.ndim - 1)) for part in (angles.cos(), angles.sin()))
+        y, axes = other[level], tuple(range(1, x.ndim))
+        mixed = c * x + s * y
+        own, target, found = (v.square().mean(axes, keepdim=True).sqrt() for v in (x, y, mixed))
+        out[level] = mixed * (c.square() * own + s.square() * target) / found.clamp_min(1e-6)
+    return out
 
 
 def load_sampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> Sampler:
@@ -212,7 +225,8 @@ def load_sampler(name: str | Path | None = None, device: str | torch.device = "c
     """
     module = load_upsampler(name, device)
     if not isinstance(module, ConditionalGenerator | Chain):
-        raise MethodError(f"{name}: holds a {type(module).__name__}, which posterior cannot use.")
+        more = "; give the chain.safetensors beside it" if isinstance(module, LocalGenerator) else ""
+        raise MethodError(f"{name}: holds a {type(module).__name__}, which posterior cannot use{more}.")
     return module
 
 
@@ -247,13 +261,19 @@ class PosteriorSettings:
     interpolate: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fresh", (self.fresh,) if isinstance(self.fresh, str) else tuple(self.fresh))
+        if isinstance(self.fresh, str | list):
+            object.__setattr__(self, "fresh", (self.fresh,) if isinstance(self.fresh, str) else tuple(self.fresh))
+        check_kinds(self)
+        if self.base < 0:
+            raise MethodError(f"base ({self.base}) must be a seed, 0 or more.")
         if not 0 <= self.temperature <= 2:
             raise MethodError(f"temperature ({self.temperature}) must lie in [0, 2]; 1 is as trained.")
         if self.tolerance and not 1 <= self.tolerance <= MOST:
             raise MethodError(f"tolerance ({self.tolerance}) must be 0 or from 1 to {MOST:g} grey levels.")
         if unknown := [level for level in self.fresh if level not in LEVELS]:
             raise MethodError(f"fresh: {', '.join(map(str, unknown))} unknown; there are {', '.join(LEVELS)}.")
+        if not self.fresh:
+            raise MethodError(f"fresh: name one level or more of {', '.join(LEVELS)}.")
         if not 0 <= self.blend <= 1:
             raise MethodError(f"blend ({self.blend}) must lie in [0, 1]: 0 keeps the seed's own numbers.")
         if self.reference and self.towards >= 0:
@@ -310,7 +330,6 @@ class Posterior:
     ) -> None:
         if preset not in self.presets:
             raise MethodError(f"preset {preset!r} is unknown; there are {', '.join(self.presets)}.")
-        self.batch = parse_batch(batch) or BATCH
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         given = prior is None or isinstance(prior, str | Path)
@@ -322,8 +341,9 @@ class Posterior:
             )
         self.network.to(self.device).eval().requires_grad_(False)
         channels_last(self.network)
+        self.batch = parse_batch(batch) or max(1, min(BATCH, BATCH * 128**2 // self.resolution**2))
         self.settings = self.presets[preset]
-        self._known: dict[tuple[str, LinearOperator], dict[str, Tensor]] = {}
+        self._known: dict[tuple[str, LinearOperator], dict[str, Tensor]] = {}  # by the hash of the file
 
     @property
     def resolution(self) -> int:
@@ -359,12 +379,44 @@ class Posterior:
             OperatorError, InputError, MethodError: a photo, operator or control that does not fit.
         """
         lr = check_lr(lr)
+        settings = self.check(controls, seeds)
+        largest = self.network.first.resolution if isinstance(self.network, Chain) else self.resolution
+        if isinstance(self.network, Chain) and max(lr.shape[-2:]) >= largest:
+            raise OperatorError(
+                f"the picture is {lr.shape[-1]}x{lr.shape[-2]}; {self.network.name} goes by way of {largest} pixels and takes "
+                f"less than that."
+            )
+        return self._sample(lr, tuple(seeds), operator_for(lr, self.resolution, operator), settings, on_step)
+
+    def check(self, controls: Mapping[str, Any], seeds: Sequence[int] = ()) -> PosteriorSettings:
+        """The settings with these controls, before any photo is looked at.
+
+        Args:
+            controls: of `PosteriorSettings`.
+            seeds: that will be asked for.
+
+        Raises:
+            InputError, MethodError: controls that cannot work with this network, a reference that is none.
+        """
         settings = self.settings.with_(controls)
         if settings.tolerance and not self.network.config.tolerant:
             raise MethodError(
                 f"tolerance: {self.network.name} was not trained with noisy photos and can only be exact; leave it at 0."
             )
-        return self._sample(lr, tuple(seeds), operator_for(lr, self.resolution, operator), settings, on_step)
+        if not set(settings.fresh) & self.network.config.z_shapes.keys():
+            raise MethodError(f"fresh: {self.network.name} has no level {', '.join(settings.fresh)}.")
+        if settings.interpolate and seeds and max(seeds) > settings.interpolate:
+            raise MethodError(
+                f"interpolate ({settings.interpolate}): seeds are the steps of the walk, 0 to {settings.interpolate}; "
+                f"{max(seeds)} is beyond."
+            )
+        if settings.reference:
+            (width, height), side = picture_size(settings.reference), self.resolution
+            if min(width, height) < side:
+                raise MethodError(
+                    f"{settings.reference}: {width}x{height} pixels, but a reference must have {side} or more on a side."
+                )
+        return settings
 
     def _sample(
         self,
@@ -391,6 +443,7 @@ class Posterior:
                 exact=exact.exact, moved=exact.moved, error_before=before, steps=torch.ones(len(chosen), dtype=torch.long),
                 latents={f"z-{level}": value.cpu() for level, value in z.items()}, seconds=time.monotonic() - began,
                 method=self.name, prior=self.network.name, tolerance=settings.tolerance,
+                worst=exact.worst if settings.tolerance else None,
             )  # fmt: skip
 
     def random(
@@ -410,30 +463,31 @@ class Posterior:
         steps, shares = settings.interpolate, [settings.blend] * len(seeds)
         if steps:
             shares = [min(seed / steps, 1.0) for seed in seeds]
+
+        def drawn(rows: Sequence[int], level: str) -> dict[str, Tensor]:
+            return {k: settings.temperature * x for k, x in draw(config, rows, self.device, level).items()}
+
         for level in config.z_shapes:
             own = level in settings.fresh and not steps
-            z |= draw(config, seeds if own else [settings.base] * len(seeds), self.device, level)
-        if settings.reference and operator is not None:
-            z = blend(z, self._encoded(settings.reference, operator), shares)
-        elif settings.towards >= 0:
-            z = blend(z, draw(config, [settings.towards], self.device), shares)
-        return {level: settings.temperature * x for level, x in z.items()}
+            z |= drawn(seeds if own else [settings.base] * len(seeds), level)
+        if settings.reference and operator is not None:  # as it was found: it is to be met, at any temperature
+            return blend(z, self._encoded(settings.reference, operator), shares)
+        if settings.towards >= 0:
+            return blend(z, {k: x for level in z for k, x in drawn([settings.towards], level).items()}, shares)
+        return z
 
     def _encoded(self, reference: str, operator: LinearOperator) -> dict[str, Tensor]:
         """The numbers of a reference, found once for each downscaling."""
         from PIL import Image, ImageOps
 
-        if (reference, operator) not in self._known:
-            side, (width, height) = self.resolution, picture_size(reference)
-            if min(width, height) < side:
-                raise MethodError(
-                    f"{reference}: {width}x{height} pixels, but a reference must have {side} or more on a side."
-                )
+        key = (sha256(Path(reference)), operator)
+        if key not in self._known:
+            side = self.resolution
             with open_image(Path(reference)) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
             square = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
-            self._known[reference, operator] = encode(self.network, operator, as_picture(square).pixels)
-        return self._known[reference, operator]
+            self._known[key] = encode(self.network, operator, as_picture(square).pixels)
+        return self._known[key]
 
     def _answers(
         self, lr: Tensor, operator: LinearOperator, z: Mapping[str, Tensor], tolerance: float

@@ -99,9 +99,7 @@ class SearchSettings:
         for key, known in choices.items():
             if getattr(self, key) not in known:
                 raise MethodError(f"{key} {getattr(self, key)!r} is unknown; there are {', '.join(known)}.")
-        for f in fields(self):
-            if not _fits(getattr(self, f.name), type(f.default)):
-                raise MethodError(f"{f.name} ({getattr(self, f.name)!r:.40}) must be {_KINDS[type(f.default)]}.")
+        check_kinds(self)
         if self.trainable_noise < 0:
             raise MethodError(f"trainable_noise ({self.trainable_noise}) must not be below 0.")
         if self.steps < 1 or not self.lr > 0 or not self.eps >= 0 or not self.stop >= 0 or self.patience < 0:
@@ -121,6 +119,18 @@ class SearchSettings:
         if unknown:
             raise MethodError(f"unknown control {', '.join(unknown)}; there are {', '.join(known)}.")
         return replace(self, **controls)
+
+
+def check_kinds(settings: Any) -> None:
+    """Refuse settings, of a dataclass with a default for each, that are of another kind than the default.
+
+    Raises:
+        MethodError: the first that is.
+    """
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if not _fits(value, type(f.default)):
+            raise MethodError(f"{f.name} ({value!r:.40}) must be {_KINDS[type(f.default)]}.")
 
 
 def _fits(value: object, kind: type) -> bool:

@@ -22,11 +22,11 @@ from preimage.candidates import package_version
 from preimage.collection import Collection
 from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.learned import apply_learned, check_learned
-from preimage.degrade.linear import make_operator
+from preimage.degrade.linear import OPERATORS, make_operator
 from preimage.device import resolve_device
 from preimage.errors import InputError, MethodError, OperatorError, OutputError
 from preimage.explore import Tally, upsample_folder
-from preimage.files import plain_name, read_yaml, save_png, to_yaml, write_text_atomic
+from preimage.files import plain_name, read_jsonl, read_yaml, save_png, to_yaml, write_text_atomic
 from preimage.image import as_picture, open_image, read_image, to_uint8
 from preimage.invert.method import Method
 from preimage.invert.problem import by_name
@@ -38,8 +38,12 @@ from preimage.measure.published import published_for
 from preimage.measure.report import MethodReport, Report
 from preimage.measure.suite import Suite, build_suite
 from preimage.processes import remove_litter
+from preimage.results import is_whole
 from preimage.seeds import parse_seeds
-from preimage.weights import default_prior, training_record
+from preimage.weights import default_prior, default_upsampler, training_record
+
+Spec = tuple[str, str, str, str]
+"""Name, prior of its own, preset and told downscaling of a method."""
 
 
 def bench(
@@ -67,7 +71,8 @@ def bench(
     """Run methods on small versions of real faces and judge what they imagine.
 
     The truth is the face at one size, the input is the truth downscaled: so the truth itself is a perfect answer. Methods
-    that make larger pictures are reduced to that size by Lanczos, as the truth is, and judged there.
+    that make larger pictures are reduced to that size by Lanczos, as the truth is, and judged there; what they are asked is
+    then a little harder, for the small picture was made of the truth at the compared size.
     `output` holds `reference/`, `inputs/` and a folder of results per method, which the same call completes after a stop.
 
     Args:
@@ -114,16 +119,16 @@ def bench(
         report = Report(
             f"{', '.join(methods)} on {len(names)} faces of {collection.path.name}",
             command,
-            _about(collection, names, wanted, side, scale, operator, prior, shuffle),
+            _about(collection, names, wanted, side, scale, operator, specs, prior, shuffle),
             published=published_for([name for name, *_ in specs]),
         )
         with Collection(folder / "reference") as reference:
             for name, own, preset, told in specs:
-                label = name + bool(own) * f"={Path(own).stem}" + (preset != "default") * f":{preset}"
+                label = name + bool(own) * f"={_short(own, specs)}" + (preset != "default") * f":{preset}"
                 label += bool(told) * f"@{Path(told).stem}"
                 target = folder / re.sub("[=:@]", "-", label)
                 options: dict[str, Any] = {
-                    "method": name, "prior": own or prior, "preset": preset, "device": device, "precision": precision,
+                    "method": name, "prior": own or _shared(name, specs, prior, side, device), "preset": preset, "device": device, "precision": precision,
                     "batch": batch,
                 }  # fmt: skip
                 assumed = told or _assumed(load(**options), operator, report)
@@ -132,38 +137,69 @@ def bench(
                         f"{label} was told {told}, the inputs were made by {operator}; what it claims holds for the former."
                     )
                 cost = measure_cost(partial(_run, folder, target, wanted, assumed, options), resolve_device(device))
-                made = load(**options).resolution
+                made, whole = load(**options).resolution, target
                 if made > side:
-                    target = _reduced(target, side)
+                    target = _reduced(whole, side)
                     report.notes.append(
                         f"{label} makes pictures of {made} px, reduced to {side} to be compared; whether its files are exact is "
                         "said of them as they are."
                     )
                 method = _judged(report, target, reference, collection, suite, label, folder / "statistics")
-                if made > side and cost.value.written:
-                    method.cost["byte-exact (own size)"] = cost.value.exact / cost.value.written
+                if made > side:
+                    lines = read_jsonl(whole / "summary.jsonl")
+                    method.cost["byte-exact (own size)"] = sum(line.get("exact") is True for line in lines) / max(
+                        1, len(lines)
+                    )
+                    if len(specs) > 1:  # what is said of the others stays
+                        report.missing.pop("lr-psnr", None)
                 method.problems = [*cost.value.problems, *method.problems]
                 if cost.value.written and not math.isnan(cost.peak_bytes):
                     method.cost["peak memory (GiB)"] = cost.peak_bytes / 2**30
                 if flops:
                     method.cost.update(_operations(folder, options, wanted[0], assumed))
-    for network in dict.fromkeys(own or prior for _, own, *_ in specs):
-        report.notes += _flattered(network, suite)
+    for network in dict.fromkeys(_searched(name, own or prior) for name, own, *_ in specs):
+        if network is not None:
+            report.notes += _flattered(network, suite)
     report.missing = {**suite.missing, **report.missing}
     report.notes += reading_notes(report.columns, len(names))
     return report
 
 
-def _parse(text: str) -> tuple[str, str, str, str]:
-    """Name, prior, preset and told downscaling ("" for the benchmark's) of `NAME=PRIOR:PRESET@OPERATOR`."""
-    method, _, told = text.partition("@")
-    method, _, preset = method.partition(":")
-    name, _, own = method.partition("=")
+def _parse(text: str) -> Spec:
+    """Name, prior, preset and told downscaling ("" for the benchmark's) of `NAME=PRIOR:PRESET@OPERATOR`.
+
+    A prior may hold colons and at signs itself (`hf-hub:owner/repo`, `my_prior:Class`): what follows its last ones counts as
+    preset or downscaling where it is one.
+    """
+    name = re.split("[=:@]", text, maxsplit=1)[0]
     if name not in list_methods():
         raise MethodError(f"method {name!r} is unknown; there are {', '.join(list_methods())}.")
+    rest, told, preset = text[len(name) :], "", ""
+    before, _, after = rest.rpartition("@")
+    if after != rest and (not rest.startswith("=") or after in OPERATORS or Path(after).is_file()):
+        rest, told = before, after
+    before, _, after = rest.rpartition(":")
+    if after != rest and (not rest.startswith("=") or after in ("default", "paper")):
+        rest, preset = before, after
     if told:
         by_name(told)
-    return name, own, preset or "default", told
+    return name, rest.removeprefix("="), preset or "default", told
+
+
+def _short(own: str, specs: Sequence[Spec]) -> str:
+    """The name of a file, with that of its folder where several share it: every run exports the same name."""
+    alike = {other for _, other, *_ in specs if other and Path(other).stem == Path(own).stem}
+    return Path(own).stem if len(alike) == 1 else f"{Path(own).parent.name}-{Path(own).stem}"
+
+
+def _shared(name: str, specs: Sequence[Spec], prior: str | None, side: int, device: str) -> str | None:
+    """The prior of a method that names none of its own; bicubic takes its size from one that is compared."""
+    if name != "bicubic" or prior is not None:
+        return prior
+    for other, own, *_ in specs:
+        if other != "bicubic" and load(other, prior=own or prior, device=device).resolution == side:
+            return own or (default_upsampler() if other == "posterior" else prior)
+    return prior
 
 
 def _assumed(method: Method, operator: str, report: Report) -> str:
@@ -250,10 +286,11 @@ def _shrinker(operator: str, side: int, size: int) -> Callable[[Tensor, str], Te
     return shrink
 
 
-def _compared_at(wanted: int | None, specs: Sequence[tuple[str, str, str, str]], prior: str | None, device: str) -> int:
-    """Side at which all are compared: none of them makes smaller pictures."""
+def _compared_at(wanted: int | None, specs: Sequence[Spec], prior: str | None, device: str) -> int:
+    """Side at which all are compared: none of them makes smaller pictures. Bicubic makes what the others make."""
+    asked = [s for s in specs if s[0] != "bicubic" or s[1]] or specs
     made = {
-        f"{name} {own}".strip(): load(name, prior=own or prior, device=device).resolution for name, own, *_ in specs
+        f"{name} {own}".strip(): load(name, prior=own or prior, device=device).resolution for name, own, *_ in asked
     }
     smallest = min(made.values())
     if wanted is None:
@@ -269,11 +306,13 @@ def _reduced(target: Path, side: int) -> Path:
     smaller = target.with_name(f"{target.name}-at{side}")
     for path in sorted(target.glob("*/seed*.png")):
         out = smaller / path.parent.name / path.name
-        if not out.is_file():
+        if not is_whole(out, side):
             out.parent.mkdir(parents=True, exist_ok=True)
             with open_image(path) as image:
                 small = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
             save_png(out, as_picture(small).pixels)
+    for name in ("run.yaml", "summary.jsonl"):  # settings and time are those of the pictures as they were made
+        write_text_atomic(smaller / name, (target / name).read_text())
     return smaller
 
 
@@ -309,15 +348,24 @@ def _operations(folder: Path, options: Mapping[str, Any], seed: int, operator: s
     return out
 
 
-def _flattered(prior: str | None, suite: Suite) -> list[str]:
-    """The judges that the prior was trained to please."""
+def _searched(name: str, prior: str | None) -> str | None:
+    """The network behind a method's pictures; None for bicubic."""
+    if name == "bicubic":
+        return None
+    return prior or (default_upsampler() if name == "posterior" else default_prior())
+
+
+def _flattered(prior: str, suite: Suite) -> list[str]:
+    """The judges that a network was trained to please."""
     trained = training_record(prior)
     partial = [
         f"fd-{name}" for name, judge in JUDGES.items() if f"fd-{name}" in suite.sets and is_partial(judge, trained)
     ]
     if not partial:
         return []
-    return [f"{', '.join(partial)}: the prior was trained on features of this kind; they flatter what it makes."]
+    return [
+        f"{', '.join(partial)}: {Path(prior).stem} was trained on features of this kind; they flatter what it makes."
+    ]
 
 
 def _about(
@@ -327,6 +375,7 @@ def _about(
     side: int,
     scale: float,
     operator: str,
+    specs: Sequence[Spec],
     prior: str | None,
     shuffle: int,
 ) -> dict[str, Any]:
@@ -334,7 +383,8 @@ def _about(
         "data": f"{collection.path.name}, {len(names)} of {len(collection)} pictures, shuffle seed {shuffle}",
         "inputs": f"{round(side / scale)}x{round(side / scale)}, {operator} from {side}x{side}",
         "seeds": f"{min(seeds)} to {max(seeds)}, {len(seeds)} per input",
-        "prior": prior or default_prior(),
+        "prior": ", ".join(dict.fromkeys(filter(None, (_searched(name, own or prior) for name, own, *_ in specs))))
+        or "none",
         "machine": f"{os.cpu_count()} CPU cores" + (", CUDA" if torch.cuda.is_available() else ""),
         "versions": f"preimage {package_version()}, torch {torch.__version__}, Python {sys.version.split()[0]}",
     }

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
+from preimage.candidates import TOLERANCE
 from preimage.collection import Collection
 from preimage.degrade.learned import WHY_INEXACT
 from preimage.degrade.linear import LinearOperator, make_operator
@@ -59,6 +60,7 @@ class Pictures:
         operator: from images to lr, or None.
         reference: (3, H, W), or None.
         l1: (n,) grey levels, where the files answer to a learned degradation: what they recorded of it; else None.
+        tolerance: what the files say of theirs, grey levels; empty where they mean to be exact.
     """
 
     images: Tensor
@@ -66,6 +68,7 @@ class Pictures:
     operator: LinearOperator | None = None
     reference: Tensor | None = None
     l1: Tensor | None = None
+    tolerance: str = ""
 
 
 def find_cases(
@@ -134,7 +137,8 @@ def open_case(case: Case, reference: Collection | None = None, scale: float | No
         small = _shrunk(truth, operator)
     elif l1 is None and small is not None:
         operator = _operator(case.files[0], (stack.shape[2], stack.shape[3]), (small.shape[1], small.shape[2]))
-    return Pictures(stack, small, operator, truth, l1)
+    tolerance = read_provenance(case.files[0]).get(TOLERANCE, "")
+    return Pictures(stack, small, operator, truth, l1, tolerance)
 
 
 def _shrunk(picture: Tensor, operator: LinearOperator) -> Tensor:

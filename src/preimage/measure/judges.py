@@ -54,6 +54,8 @@ def training_features(trained: Mapping[str, Any]) -> tuple[str, ...] | None:
         Names out of `nets.features.FEATURE_NETWORKS`; none for a discriminator on pixels; None where the file does not say.
     """
     recipe = trained.get("recipe", {})
+    if isinstance(recipe.get("features"), str):  # a recipe of train/posterior.py
+        return (recipe["features"],)
     discriminator = recipe.get("discriminator", {})
     if "kind" not in discriminator:
         return () if "drift" in recipe else None  # a recipe of train/progan.py, whose discriminator sees pixels

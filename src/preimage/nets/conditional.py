@@ -1,10 +1,10 @@
 """A generator under a condition: a small photo and random numbers in, a large picture out, in one pass.
 
 The photo of any size and downscaling arrives as its pseudo-inverse enlargement on a fixed grid; a code of it modulates every
-convolution (StyleGAN2). Random numbers enter on two levels, coarse to fine: one vector makes a map of 8x8 places for the outline,
-another a map of 16x16 for detail, both through a dense layer, so that the network learns which places vary together. What was
-tried instead: random numbers in the modulation became a dial of contrast that spoilt pictures, maps of independent random numbers
-were ignored, and fine ones became grain.
+convolution (StyleGAN2). Random numbers enter on two levels, coarse to fine, as smooth fields: independent ones at 4x4 places for the
+outline and at 8x8 for detail, enlarged to the 16x16 of the trunk, where the photo gates them: much in hair, little on a wall. What
+was tried instead: random numbers in the modulation became a dial of contrast that spoilt pictures; a vector through a dense layer to
+16x16 places stayed what it was at first, white noise, and became beads of the size of a place, the more the farther from the mean.
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ class ConditionalConfig:
         width: channels of the trunk (8x8 and 16x16).
         channels: channels of the levels behind it, from 32 px on; as many as it takes to reach `resolution`.
         w_dim: size of the code that modulates every convolution.
-        z_outline, z_detail: how many random numbers each level takes.
-        map_outline, map_detail: channels of the maps of 8x8 and of 16x16 places that they become.
+        z_outline, z_detail: channels of random numbers at 4x4 and at 8x8 places.
         pairs: residual pairs at 8, 16, 32, … px that begin by adding nothing, so that a trained network grows by them.
-        gated: whether the photo decides where the maps of random numbers speak: much in hair, little on a wall.
         tolerant: whether it is told how far the photo may be from the truth, so that noise need not be copied.
     """
 
@@ -51,12 +49,9 @@ class ConditionalConfig:
     width: int = 128
     channels: tuple[int, ...] = (96, 64)
     w_dim: int = 128
-    z_outline: int = 128
-    z_detail: int = 64
-    map_outline: int = 16
-    map_detail: int = 8
+    z_outline: int = 12
+    z_detail: int = 12
     pairs: tuple[int, ...] = ()
-    gated: bool = False
     tolerant: bool = False
 
     def __post_init__(self) -> None:
@@ -76,14 +71,11 @@ class ConditionalConfig:
             raise WeightsError(
                 f"conditional generator: pairs ({self.pairs!r:.60}) must list at most one number for each of 8, 16, …, {side} px."
             )
-        for name in ("gated", "tolerant"):
-            if type(getattr(self, name)) is not bool:
-                raise WeightsError(
-                    f"conditional generator: {name} ({getattr(self, name)!r:.40}) must be true or false."
-                )
+        if type(self.tolerant) is not bool:
+            raise WeightsError(f"conditional generator: tolerant ({self.tolerant!r:.40}) must be true or false.")
         check_whole("conditional generator", {f"pairs[{i}]": c for i, c in enumerate(self.pairs)}, 0, 64)
         widths = {f"channels[{i}]": c for i, c in enumerate(self.channels)}
-        names = ("width", "w_dim", "z_outline", "z_detail", "map_outline", "map_detail")
+        names = ("width", "w_dim", "z_outline", "z_detail")
         check_whole("conditional generator", widths | {name: getattr(self, name) for name in names}, 1, WIDEST)
         if self.width % 4:
             raise WeightsError(f"conditional generator: width ({self.width}) must be a multiple of 4.")
@@ -91,7 +83,7 @@ class ConditionalConfig:
     @property
     def z_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of the random numbers of each level, for one picture."""
-        return {"outline": (self.z_outline,), "detail": (self.z_detail,)}
+        return {"outline": (self.z_outline, 4, 4), "detail": (self.z_detail, 8, 8)}
 
 
 class Layer(ModulatedConv2d):
@@ -130,23 +122,30 @@ class Addition(Pair):
         return torch.addcmul(x, self.gain.to(x.dtype), self.second(self.first(x, w), w))
 
 
-class Gate(nn.Module):
-    """Scales maps of random numbers, channel by channel and place by place, from 0 to 2, by what the photo shows; 1 at first."""
+class Field(nn.Module):
+    """Independent random numbers (n, c, a, a) as smooth fields (n, c, b, b), each value still standard normal (cubic convolution)."""
 
-    def __init__(self, channels: int, maps: int):
+    matrix: Tensor
+
+    def __init__(self, small: int, large: int):
         super().__init__()
-        self.conv = EqualConv2d(channels, maps, 3, activate=False)
+        rows = F.interpolate(torch.eye(small)[None, None], (large, small), mode="bicubic", align_corners=False)[0, 0]
+        self.register_buffer("matrix", rows / rows.norm(dim=1, keepdim=True), persistent=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.matrix @ z @ self.matrix.t()
+
+
+class Gate(nn.Module):
+    """Scales fields of random numbers, channel by channel and place by place, from 0 to 2, by what the photo shows; 1 at first."""
+
+    def __init__(self, channels: int, fields: int):
+        super().__init__()
+        self.conv = EqualConv2d(channels, fields, 3, activate=False)
         nn.init.zeros_(self.conv.weight)
 
-    def forward(self, x: Tensor, maps: Tensor) -> Tensor:
-        return 2 * self.conv(x).sigmoid() * maps
-
-
-class Open(nn.Module):
-    """In the place of a gate: lets all through."""
-
-    def forward(self, x: Tensor, maps: Tensor) -> Tensor:
-        return maps
+    def forward(self, x: Tensor, fields: Tensor) -> Tensor:
+        return 2 * self.conv(x).sigmoid() * fields
 
 
 class Level(nn.Module):
@@ -194,16 +193,14 @@ class ConditionalGenerator(nn.Module):
         known = c.w_dim + 1 + c.tolerant
         sizes = [known, c.w_dim, c.w_dim, c.w_dim]
         self.mapping = nn.Sequential(*(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes)))
-        self.map_outline = EqualLinear(c.z_outline, c.map_outline * 64, activate=True)
-        self.map_detail = EqualLinear(c.z_detail, c.map_detail * 256, activate=True)
-        self.gate_outline = Gate(n, c.map_outline) if c.gated else Open()
-        self.gate_detail = Gate(n, c.map_detail) if c.gated else Open()
+        self.low_outline, self.high_outline, self.high_detail = Field(4, 8), Field(4, 16), Field(8, 16)
+        self.gate_outline, self.gate_detail = Gate(n, c.z_outline), Gate(n, c.z_outline + c.z_detail)
         self.outline = nn.ModuleList(
-            [Layer(n + c.map_outline, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
+            [Layer(n + c.z_outline, n, c.w_dim), Layer(n, n, c.w_dim), Layer(n, n, c.w_dim, up=True)]
         )
         more = (*c.pairs, *(0,) * (2 + len(c.channels) - len(c.pairs)))
         self.more_outline = nn.ModuleList(Addition(n, c.w_dim) for _ in range(more[0]))
-        self.detail = Layer(n + c.map_detail, n, c.w_dim)
+        self.detail = Layer(n + c.z_outline + c.z_detail, n, c.w_dim)
         self.trunk = nn.ModuleList(
             [Pair(n, c.w_dim), Pair(n, c.w_dim), *(Addition(n, c.w_dim) for _ in range(more[1]))]
         )
@@ -250,12 +247,13 @@ class ConditionalGenerator(nn.Module):
             told.append(torch.zeros_like(size) if tolerance is None else (1 + tolerance).log2())
         w = self.mapping(torch.cat([known, torch.stack(told, dim=1)], dim=1))
         first, second, up = self.outline
-        chance = self.gate_outline(low, self.map_outline(z["outline"]).view(len(low), -1, 8, 8))
-        low = second(first(torch.cat([low, 2 * chance], dim=1), w), w)
+        chance = self.gate_outline(low, self.low_outline(z["outline"]))
+        low = second(first(torch.cat([low, chance], dim=1), w), w)
         for pair in self.more_outline:
             low = pair(low, w)
         x = (x + 2 * up(low, w)) * math.sqrt(0.2)
-        chance = self.gate_detail(x, self.map_detail(z["detail"]).view(len(x), -1, 16, 16))
+        fields = torch.cat([self.high_outline(z["outline"]), self.high_detail(z["detail"])], dim=1)
+        chance = self.gate_detail(x, fields)
         x = x + self.detail(torch.cat([x, chance], dim=1), w)
         x = x * math.sqrt(0.5)
         for pair in self.trunk:

@@ -170,7 +170,10 @@ class ChainConfig:
         for name, kind in (("first", ConditionalConfig), ("second", LocalConfig)):
             value = getattr(self, name)
             if isinstance(value, dict):
-                object.__setattr__(self, name, kind(**value))
+                value = kind(**value)
+                object.__setattr__(self, name, value)
+            if not isinstance(value, kind):
+                raise WeightsError(f"chain: {name} ({value!r:.60}) describes no {kind.__name__}.")
         if self.second.resolution != self.first.resolution * self.second.factor:
             raise WeightsError(
                 f"chain: its stages end at {self.first.resolution} and {self.second.resolution} pixels; the second must reach "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preimage.collection import Collection
-from preimage.errors import InputError
+from preimage.errors import InputError, RecipeError
 from preimage.processes import alive, host
 
 Pictures = NDArray[np.uint8]
@@ -66,36 +66,49 @@ class Crops:
         size: side of the crops.
         count: crops of each picture.
         seed: of their places.
+        chosen: of each array, the numbers of the pictures that are cut from; None takes all.
 
     Raises:
         InputError: pictures that are smaller than the crops.
     """
 
-    def __init__(self, parts: Sequence[Pictures], size: int, count: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Pictures],
+        size: int,
+        count: int,
+        seed: int = 0,
+        chosen: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         for part in parts:
             if part.shape[1] < size:
                 raise InputError(f"crops of {size} pixels cannot be cut from pictures of {part.shape[1]}.")
         self.parts, self.size, self.count, self.seed = list(parts), size, count, seed
+        numbers = chosen or [range(len(part)) for part in parts]
+        self.places = [(part, i) for part, kept in zip(self.parts, numbers, strict=True) for i in kept]
 
     def __len__(self) -> int:
-        return self.count * sum(map(len, self.parts))
+        return self.count * len(self.places)
 
     def __getitem__(self, index: int) -> Pictures:
         """(size, size, 3) uint8."""
         picture, crop = divmod(range(len(self))[index], self.count)
-        key, number = hashlib.blake2b(f"{self.seed}/{picture}/{crop}".encode(), digest_size=8).digest(), picture
-        for part in self.parts:
-            if number < len(part):
-                room = part.shape[1] - self.size + 1
-                top, left = (int.from_bytes(half, "big") % room for half in (key[:4], key[4:]))
-                cut: Pictures = part[number, top : top + self.size, left : left + self.size]
-                return cut
-            number -= len(part)
-        raise IndexError(index)
+        key = hashlib.blake2b(f"{self.seed}/{picture}/{crop}".encode(), digest_size=8).digest()
+        part, number = self.places[picture]
+        room = part.shape[1] - self.size + 1
+        top, left = (int.from_bytes(half, "big") % room for half in (key[:4], key[4:]))
+        cut: Pictures = part[number, top : top + self.size, left : left + self.size]
+        return cut
 
 
 def load_crops(
-    sources: Sequence[str | Path], sides: Sequence[int], size: int, count: int, hold: int = 0, progress: bool = True
+    sources: Sequence[str | Path],
+    sides: Sequence[int],
+    size: int,
+    count: int,
+    hold: int = 0,
+    seed: int = 0,
+    progress: bool = True,
 ) -> tuple[Crops, Crops]:
     """Crops to learn from, and of `hold` pictures of each source, evenly spaced, one crop each that is not learned from.
 
@@ -104,16 +117,22 @@ def load_crops(
         sides: the side to which the pictures of each source are brought first.
         size, count: of the crops.
         hold: pictures of each source.
+        seed: of the places of the crops.
+
+    Raises:
+        RecipeError: more to hold than half of a source.
     """
     folder = _cache_folder(None)
-    learned, held = list[Pictures](), list[Pictures]()
+    parts, learned, held = list[Pictures](), list[list[int]](), list[list[int]]()
     for source, side in zip(sources, sides, strict=True):
         part = _load_source(Path(source), side, folder, progress)
-        apart = np.zeros(len(part), dtype=bool)
-        apart[np.linspace(0, len(part) - 1, min(hold, len(part) // 2)).round().astype(int)] = True
-        held.append(part[apart])
-        learned.append(part[~apart])
-    return Crops(learned, size, count), Crops(held, size, 1)
+        if hold * 2 > len(part):
+            raise RecipeError(f"hold ({hold}) would keep back more than half of the {len(part)} pictures of {source}.")
+        apart = set(np.linspace(0, len(part) - 1, hold).round().astype(int).tolist())
+        parts.append(part)
+        held.append(sorted(apart))
+        learned.append([i for i in range(len(part)) if i not in apart])
+    return Crops(parts, size, count, seed, learned), Crops(parts, size, 1, seed, held)
 
 
 def _cache_folder(cache: str | Path | None) -> Path:

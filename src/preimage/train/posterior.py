@@ -29,7 +29,7 @@ from preimage.nets.layers import channels_last
 from preimage.nets.local import Chain, LocalGenerator
 from preimage.texts import one_line
 from preimage.train import losses
-from preimage.train.data import Crops, Pictures, batches, load_crops, load_pictures
+from preimage.train.data import Crops, Pictures, archive_of, batches, load_crops, load_pictures
 from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
 from preimage.train.posterior_settings import (
     LocalRecipe,
@@ -81,7 +81,7 @@ def build(recipe: Recipe) -> Generator:
 
 @torch.no_grad()
 def grow(g: Generator, start: nn.Module) -> None:
-    """Give a network the weights of a smaller one; levels, pairs and gates that are new change nothing at first.
+    """Give a network the weights of a smaller one; levels and pairs that are new add nothing to the picture at first.
 
     Raises:
         RecipeError: a network of another shape.
@@ -94,22 +94,22 @@ def grow(g: Generator, start: nn.Module) -> None:
         g.load_state_dict(start.state_dict())
         return
     if not isinstance(g, ConditionalGenerator) or not isinstance(start, ConditionalGenerator):
+        had_shape = getattr(start, "config", type(start).__name__)
+        raise RecipeError(f"init: holds the shape {had_shape}, and the recipe has {g.config}; make them equal.")
+    had, wanted = start.config, g.config
+    levels = len(had.channels)
+    more_pairs = any(a > b for a, b in zip_longest(had.pairs, wanted.pairs, fillvalue=0))
+    if had.resolution > wanted.resolution or had.tolerant > wanted.tolerant or more_pairs:
         raise RecipeError(
-            f"init: holds a {type(start).__name__} of another shape than the {type(g).__name__} of the recipe."
+            f"init: {start.name} has more than the recipe asks for (resolution {had.resolution}, pairs {list(had.pairs)}, tolerant "
+            f"{had.tolerant}); a network can grow, not shrink."
         )
-    levels = len(start.config.channels)
-    had = start.config
     same = replace(
-        g.config,
-        resolution=had.resolution,
-        channels=g.config.channels[:levels],
-        pairs=had.pairs,
-        gated=had.gated,
-        tolerant=had.tolerant,
-    )
-    fewer = all(a <= b for a, b in zip_longest(had.pairs, g.config.pairs, fillvalue=0))
-    if had != same or not fewer or had.tolerant > g.config.tolerant or had.gated > g.config.gated:
-        raise RecipeError(f"init: {start.name} has the shape {had}, and {same} is needed; make them equal.")
+        had, resolution=wanted.resolution, channels=(*had.channels, *wanted.channels[levels:]), pairs=wanted.pairs,
+        tolerant=wanted.tolerant,
+    )  # fmt: skip
+    if same != wanted:
+        raise RecipeError(f"init: {start.name} would become {same}, and the recipe has {wanted}; make them equal.")
     state = start.state_dict()
     told = "mapping.0.weight"  # whose scale depends on how many numbers it is told
     had_told, has_told = (network.get_parameter(told).shape[1] for network in (start, g))
@@ -179,6 +179,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     if recipe.batch % accelerator.num_processes:
         raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")
     n, rank, device = recipe.batch // accelerator.num_processes, accelerator.process_index, accelerator.device
+    camera, before_it = camera_of(recipe, device), first_of(recipe)  # before anything is decoded
     pictures, held = faces(recipe, accelerator.is_main_process)
 
     set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own answers
@@ -189,7 +190,6 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     d.to(device).calibrate(next(batches(pictures, 64, recipe.seed)).to(device))
     channels_last(g)
     channels_last(d)
-    camera = load_degradation(recipe.degradation, device) if recipe.degradation else None
     alone(accelerator, g, d)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average)
@@ -206,6 +206,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         "feature_weights",
         "init",
         "init_discriminator",
+        "first",
     )
     run.begin(asdict(recipe), resume, may_change=free)
     stream = batches(pictures, n, recipe.seed, run.progress.images, rank, accelerator.num_processes)
@@ -275,7 +276,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop or done or every(recipe.snapshot, before, run.progress.images):
             shown = grid(average, held if len(held) else pictures, recipe)
             run.snapshot(shown, columns=ANSWERS + 2, cell=max(128, g.resolution))
-            path = export(average, recipe, run)
+            path = export(average, recipe, run, before_it)
         if stop:
             break
     return path
@@ -285,7 +286,7 @@ def faces(recipe: Recipe, progress: bool) -> tuple[Pictures | Crops, Pictures | 
     """What is learned from, and what is held back; crops for a second stage."""
     side = recipe.generator.resolution
     if isinstance(recipe, LocalRecipe):
-        return load_crops(recipe.data, recipe.sides, side, recipe.crops, recipe.hold, progress)
+        return load_crops(recipe.data, recipe.sides, side, recipe.crops, recipe.hold, recipe.seed, progress)
     return split(load_pictures(recipe.data, side, progress=progress), recipe.hold)
 
 
@@ -374,11 +375,45 @@ def grid(model: Generator, faces: Pictures | Crops, recipe: Recipe) -> Tensor:
     return torch.cat(rows).clamp(0, 1)
 
 
-def export(average: Generator, recipe: Recipe, run: Run) -> Path:
+def camera_of(recipe: Recipe, device: torch.device) -> LearnedDegradation | None:
+    """The learned degradation of a recipe.
+
+    Raises:
+        RecipeError: one for other sizes than the problem in focus.
+    """
+    if not recipe.degradation:
+        return None
+    camera = load_degradation(recipe.degradation, device)
+    side, focus = recipe.generator.resolution, recipe.problems.focus
+    if camera.hr_size > side or camera.lr_size != focus:
+        raise RecipeError(
+            f"degradation: {camera.name} takes {camera.hr_size} pixels or more and makes {camera.lr_size}; the recipe has pictures of "
+            f"{side} and problems.focus {focus}."
+        )
+    return camera
+
+
+def first_of(recipe: Recipe) -> ConditionalGenerator | None:
+    """The first stage that a second one is exported with."""
+    if not isinstance(recipe, LocalRecipe) or not recipe.first:
+        return None
+    first = load_sampler(recipe.first)
+    if not isinstance(first, ConditionalGenerator):
+        raise RecipeError(f"first: {recipe.first} holds a {type(first).__name__}, which is no first stage.")
+    return first
+
+
+def plain_source(source: str) -> str:
+    """The name of a folder or archive, with the folder inside it."""
+    archive, inside = archive_of(source)
+    return f"{Path(archive).name}/{inside}".rstrip("/")
+
+
+def export(average: Generator, recipe: Recipe, run: Run, first: ConditionalGenerator | None = None) -> Path:
     """Write the averaged network as a self-describing half-precision file; of paths it keeps the names."""
     path = run.folder / "posterior.safetensors"
     if run.accelerator.is_main_process:
-        names = [Path(source).name for source in recipe.data]
+        names = [plain_source(source) for source in recipe.data]
         weights = Path(recipe.feature_weights).name
         init = Path(recipe.init).name
         camera = Path(recipe.degradation).name
@@ -393,22 +428,19 @@ def export(average: Generator, recipe: Recipe, run: Run) -> Path:
                 degradation=camera,
             )
         )
+        if isinstance(recipe, LocalRecipe):
+            about["first"] = Path(recipe.first).name
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": names}
         save_prior(path, average, trained)
-        if isinstance(average, LocalGenerator) and isinstance(recipe, LocalRecipe) and recipe.first:
-            save_prior(run.folder / "chain.safetensors", chain(load_sampler(recipe.first), average), trained)
+        if first is not None and isinstance(average, LocalGenerator):
+            both = chain(first, average)
+            save_prior(run.folder / "chain.safetensors", both, {**trained, "first_stage": first.name})
     run.accelerator.wait_for_everyone()
     return path
 
 
-def chain(first: nn.Module, second: LocalGenerator) -> Chain:
-    """Two trained stages as one network, the second at the size that follows from the first.
-
-    Raises:
-        RecipeError: a first stage that is none.
-    """
-    if not isinstance(first, ConditionalGenerator):
-        raise RecipeError(f"first: a {type(first).__name__} is no first stage; give what a posterior recipe exports.")
+def chain(first: ConditionalGenerator, second: LocalGenerator) -> Chain:
+    """Two trained stages as one network, the second at the size that follows from the first."""
     large = LocalGenerator(replace(second.config, resolution=first.resolution * second.config.factor), second.name)
     large.load_state_dict(second.state_dict())
     return Chain(first, large, f"{first.name}-{second.name}")

@@ -65,7 +65,7 @@ class Recipe:
     Attributes:
         out: run folder.
         data: folders or zip archives of sharp faces.
-        hold: so many of them, evenly spaced, are never learned from; the grids show their first eight.
+        hold: so many of them, evenly spaced, are never learned from; the grids show eight of them.
         generator: shape of the network.
         problems: which small pictures it learns to answer.
         degradation: name or file of a learned degradation, which takes the photos of `problems.degraded_share`.
@@ -205,6 +205,10 @@ class LocalRecipe(Recipe):
         small, p = self.generator.resolution // self.generator.factor, self.problems
         if (p.smallest, p.largest, p.focus) != (small, small, small):
             raise RecipeError(f"problems: smallest, largest and focus must all be {small}, a quarter of the crops.")
+        if p.kernels != ("bicubic",) or p.focus_share != 1:
+            raise RecipeError(
+                "problems: a second stage undoes the bicubic step alone; kernels [bicubic], focus_share 1."
+            )
 
 
 def rates(recipe: Recipe, images: int) -> tuple[float, float]:
