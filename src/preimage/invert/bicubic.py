@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def _network(name: str | Path | None) -> Any:
     try:
         return load_prior(name)
     except WeightsError:
-        if name is None or not Path(name).is_file():
+        if name is None or not os.path.isfile(name):  # also for names that no file can have
             raise
         return load_upsampler(name)
 

@@ -330,6 +330,7 @@ class Posterior:
     ) -> None:
         if preset not in self.presets:
             raise MethodError(f"preset {preset!r} is unknown; there are {', '.join(self.presets)}.")
+        chosen = parse_batch(batch)
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         given = prior is None or isinstance(prior, str | Path)
@@ -341,7 +342,7 @@ class Posterior:
             )
         self.network.to(self.device).eval().requires_grad_(False)
         channels_last(self.network)
-        self.batch = parse_batch(batch) or max(1, min(BATCH, BATCH * 128**2 // self.resolution**2))
+        self.batch = chosen or max(1, min(BATCH, BATCH * 128**2 // self.resolution**2))
         self.settings = self.presets[preset]
         self._known: dict[tuple[str, LinearOperator], dict[str, Tensor]] = {}  # by the hash of the file
 
