@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.degrade.linear import LinearOperator
-from preimage.invert.posterior import answer, draw, load_sampler
+from preimage.invert.sampler import answer, draw, load_sampler
 from preimage.measure.suite import build_suite
 from preimage.nets.features import load_features
 from preimage.train import posterior

@@ -250,7 +250,7 @@ class Candidates:
             if NOISE in self.latents:
                 learned[NOISE] = pack_noise(self.latents[NOISE][i])
         elif self.tolerance:
-            learned = {TOLERANCE: f"{self.tolerance:g}", "inexact_because": self.inexact_because}
+            learned = {TOLERANCE: repr(self.tolerance).removesuffix(".0"), "inexact_because": self.inexact_because}
         return {
             "Software": f"preimage {package_version()}",
             "Comment": "One of many pictures that could lie behind the same photo. Its detail is imagined."

@@ -89,7 +89,7 @@ def verify_folder(results: str | Path) -> Verified:
                 tolerance = claimed_tolerance(path, notes, record)
                 found.tolerance = max(found.tolerance, tolerance)
                 worst = largest_miss(path, lr, operator)
-                if worst > tolerance + 0.01:
+                if worst > tolerance:
                     raise InputError(
                         f"{path}: misses its input by up to {worst:.0f} grey levels, more than {tolerance:g}"
                     )

@@ -72,9 +72,17 @@ def list_weights() -> list[str]:
     return list(weight_table())
 
 
+def _first(kind: str, words: str) -> str:
+    """The first embedded network of a kind, which is its default."""
+    for name, entry in weight_table().items():
+        if entry.kind == kind:
+            return name
+    raise WeightsError(f"no {words} is embedded. Give the path of one, which `preimage train` exports.")
+
+
 def default_prior() -> str:
     """Name of the prior that is used when none is given."""
-    return next(name for name, entry in weight_table().items() if entry.kind == "prior")
+    return _first("prior", "prior")
 
 
 def load_prior(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
@@ -107,10 +115,7 @@ def default_degradation() -> str:
     Raises:
         WeightsError: none is embedded.
     """
-    for name, entry in weight_table().items():
-        if entry.kind == "degradation":
-            return name
-    raise WeightsError("no learned degradation is embedded. Give the path of one, which `preimage train` exports.")
+    return _first("degradation", "learned degradation")
 
 
 def load_degradation(name: str | Path | None = None, device: str | torch.device = "cpu") -> LearnedDegradation:
@@ -142,10 +147,7 @@ def default_upsampler() -> str:
     Raises:
         WeightsError: none is embedded.
     """
-    for name, entry in weight_table().items():
-        if entry.kind == "upsampler":
-            return name
-    raise WeightsError("no network of this method is embedded. Give the path of one, which `preimage train` exports.")
+    return _first("upsampler", "network of this method")
 
 
 def load_upsampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:

@@ -17,7 +17,8 @@ from preimage.degrade.linear import make_operator
 from preimage.errors import InputError, MethodError, OperatorError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.image import read_image, to_uint8
-from preimage.invert.posterior import Posterior, answer, blend, draw, encode, load_sampler, stages
+from preimage.invert.posterior import Posterior
+from preimage.invert.sampler import answer, blend, draw, encode, load_sampler, stages
 from preimage.measure.evaluate import evaluate
 from preimage.nets.conditional import LEVELS as STAGE
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
@@ -188,7 +189,7 @@ def tolerant() -> Posterior:
 
 
 @pytest.mark.parametrize("kernel", ["bicubic", "gaussian"])
-@pytest.mark.parametrize("tolerance", [1.0, 6.0, 20.5])
+@pytest.mark.parametrize("tolerance", [1.0, 6.0, 20.123456789])
 def test_within_a_tolerance(tolerant, kernel, tolerance):
     lr, operator = photo(16), make_operator(kernel, hr_size=64, lr_size=16)
     free = answer(tolerant.network, operator, lr[None], draw(CONFIG, [0]), tolerance)
@@ -202,6 +203,7 @@ def test_within_a_tolerance(tolerant, kernel, tolerance):
     assert 0 < float(saved.abs().max()) <= tolerance
     rms = saved.square().flatten(1).mean(1).sqrt().float()
     torch.testing.assert_close(found.error, rms)
+    assert float(found.provenance(0)["tolerance"]) == tolerance
     exact = preimage.upsample(lr, range(3), method=tolerant, operator=operator)
     assert bool(exact.exact.all())
     with pytest.raises(InputError, match="different tolerance"):

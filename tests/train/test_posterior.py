@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from preimage.errors import MethodError, RecipeError, WeightsError
-from preimage.invert.posterior import answer, draw, load_sampler
+from preimage.invert.sampler import answer, draw, load_sampler
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.nets.local import Chain, LocalConfig, LocalGenerator
 from preimage.train.posterior import (
@@ -21,17 +21,15 @@ from preimage.train.posterior import (
     Problem,
     Problems,
     Recipe,
-    build,
-    build_run,
     describe,
     energy_score,
-    grow,
     ratios,
     small,
     split,
     take,
     train,
 )
+from preimage.train.posterior_networks import build, build_run, grow
 from preimage.train.posterior_settings import adversary, draw_problem, problem
 from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata, save_prior

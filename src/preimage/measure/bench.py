@@ -131,13 +131,13 @@ def bench(
                     "method": name, "prior": own or _shared(name, specs, prior, side, device), "preset": preset, "device": device, "precision": precision,
                     "batch": batch,
                 }  # fmt: skip
-                assumed = told or _assumed(load(**options), operator, report)
+                loaded = load(**options)
+                assumed, made, whole = told or _assumed(loaded, operator, report), loaded.resolution, target
                 if told and told != operator:
                     report.notes.append(
                         f"{label} was told {told}, the inputs were made by {operator}; what it claims holds for the former."
                     )
                 cost = measure_cost(partial(_run, folder, target, wanted, assumed, options), resolve_device(device))
-                made, whole = load(**options).resolution, target
                 if made > side:
                     target = _reduced(whole, side)
                     report.notes.append(

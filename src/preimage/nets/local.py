@@ -195,7 +195,7 @@ class ChainConfig:
 
 
 class Chain(nn.Module):
-    """Two stages as one network (`invert.posterior.answer` runs them, with a projection behind each).
+    """Two stages as one network (`invert.sampler.answer` runs them, with a projection behind each).
 
     Args:
         first: photo to picture.

@@ -58,6 +58,19 @@ def archive_of(source: str) -> tuple[str, str]:
     return source, ""
 
 
+def held_back(count: int, hold: int) -> NDArray[np.bool_]:
+    """Which of `count` pictures are never learned from: `hold` of them, evenly spaced.
+
+    Raises:
+        RecipeError: more to hold than half of what there is.
+    """
+    if hold * 2 > count:
+        raise RecipeError(f"hold ({hold}) would keep back more than half of {count} pictures.")
+    where = np.zeros(count, dtype=bool)
+    where[np.linspace(0, count - 1, hold).round().astype(int)] = True
+    return where
+
+
 class Crops:
     """Square crops of larger pictures, by number, each always the same; they are cut when they are asked for.
 
@@ -126,12 +139,10 @@ def load_crops(
     parts, learned, held = list[Pictures](), list[list[int]](), list[list[int]]()
     for source, side in zip(sources, sides, strict=True):
         part = _load_source(Path(source), side, folder, progress)
-        if hold * 2 > len(part):
-            raise RecipeError(f"hold ({hold}) would keep back more than half of the {len(part)} pictures of {source}.")
-        apart = set(np.linspace(0, len(part) - 1, hold).round().astype(int).tolist())
+        apart = held_back(len(part), hold)
         parts.append(part)
-        held.append(sorted(apart))
-        learned.append([i for i in range(len(part)) if i not in apart])
+        held.append(np.flatnonzero(apart).tolist())
+        learned.append(np.flatnonzero(~apart).tolist())
     return Crops(parts, size, count, seed, learned), Crops(parts, size, 1, seed, held)
 
 

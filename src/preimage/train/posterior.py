@@ -1,6 +1,6 @@
 """Train the posterior sampler: the energy score makes it answer with the right spread, a discriminator makes it sharp.
 
-Every answer is consistent with its photo while it trains (`invert.posterior.answer`), so the discriminator needs no condition:
+Every answer is consistent with its photo while it trains (`invert.sampler.answer`), so the discriminator needs no condition:
 the photo is a function of the picture, and where pictures as a whole look like faces as a whole, so do photo and picture together.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,14 @@ from torch import Tensor, nn
 from preimage.degrade.learned import LearnedDegradation, apply_learned
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import RecipeError
-from preimage.invert.posterior import answer, draw, load_sampler
+from preimage.invert.sampler import answer, draw
 from preimage.nets.conditional import ConditionalGenerator
-from preimage.nets.discriminators import ProjectedDiscriminator
-from preimage.nets.features import load_features
 from preimage.nets.layers import channels_last
-from preimage.nets.local import Chain, LocalGenerator
-from preimage.texts import one_line
+from preimage.nets.local import LocalGenerator
 from preimage.train import losses
-from preimage.train.data import Crops, Pictures, archive_of, batches, load_crops, load_pictures
+from preimage.train.data import Crops, Pictures, archive_of, batches, held_back, load_crops, load_pictures
 from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
+from preimage.train.posterior_networks import Generator, build, build_run, chain, first_of
 from preimage.train.posterior_settings import (
     LocalRecipe,
     Problem,
@@ -42,103 +39,14 @@ from preimage.train.posterior_settings import (
     rates,
 )
 from preimage.weight_files import save_prior
-from preimage.weights import load_degradation, load_upsampler
+from preimage.weights import load_degradation
 
-__all__ = ["LocalRecipe", "Problems", "Recipe", "chain", "describe", "train"]
-
-Generator = ConditionalGenerator | LocalGenerator
+__all__ = ["LocalRecipe", "Problems", "Recipe", "describe", "train"]
 
 SHOWN = (("bicubic", 16),) * 4 + (("bicubic", 8), ("area", 23), ("gaussian", 32), ("bicubic", 48))
 """Kernel and size of the photos in a grid, row by row; those that are not smaller than the pictures become 16."""
 ANSWERS = 6  # of each photo in a grid
 WITHIN = 0.95  # of a degraded photo's values are to lie within its tolerance, as those of a noisy one do
-
-
-def build_run(
-    recipe: Recipe,
-) -> tuple[Generator, ProjectedDiscriminator, torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Generator, discriminator and their optimisers, as a run starts with them."""
-    g = build(recipe)
-    if recipe.init:
-        grow(g, load_upsampler(recipe.init))
-    network = load_features(recipe.features, recipe.feature_weights)
-    d = ProjectedDiscriminator(network, recipe.feature_size, recipe.width, recipe.pixel_width, g.resolution)
-    if recipe.init_discriminator:
-        inherit(d, recipe.init_discriminator)
-    opt_g, opt_d = (
-        torch.optim.Adam(network.parameters(), lr=rate, betas=recipe.betas, eps=1e-8)
-        for network, rate in zip((g, d), rates(recipe, 0), strict=True)
-    )
-    return g, d, opt_g, opt_d
-
-
-def build(recipe: Recipe) -> Generator:
-    """The network of a recipe, untrained."""
-    if isinstance(recipe, LocalRecipe):
-        return LocalGenerator(recipe.generator, recipe.name)
-    return ConditionalGenerator(recipe.generator, recipe.name)
-
-
-@torch.no_grad()
-def grow(g: Generator, start: nn.Module) -> None:
-    """Give a network the weights of a smaller one; levels and pairs that are new add nothing to the picture at first.
-
-    Raises:
-        RecipeError: a network of another shape.
-    """
-    if (
-        isinstance(g, LocalGenerator)
-        and isinstance(start, LocalGenerator)
-        and replace(start.config, resolution=g.resolution) == g.config
-    ):
-        g.load_state_dict(start.state_dict())
-        return
-    if not isinstance(g, ConditionalGenerator) or not isinstance(start, ConditionalGenerator):
-        had_shape = getattr(start, "config", type(start).__name__)
-        raise RecipeError(f"init: holds the shape {had_shape}, and the recipe has {g.config}; make them equal.")
-    had, wanted = start.config, g.config
-    levels = len(had.channels)
-    more_pairs = any(a > b for a, b in zip_longest(had.pairs, wanted.pairs, fillvalue=0))
-    if had.resolution > wanted.resolution or had.tolerant > wanted.tolerant or more_pairs:
-        raise RecipeError(
-            f"init: {start.name} has more than the recipe asks for (resolution {had.resolution}, pairs {list(had.pairs)}, tolerant "
-            f"{had.tolerant}); a network can grow, not shrink."
-        )
-    same = replace(
-        had, resolution=wanted.resolution, channels=(*had.channels, *wanted.channels[levels:]), pairs=wanted.pairs,
-        tolerant=wanted.tolerant,
-    )  # fmt: skip
-    if same != wanted:
-        raise RecipeError(f"init: {start.name} would become {same}, and the recipe has {wanted}; make them equal.")
-    state = start.state_dict()
-    told = "mapping.0.weight"  # whose scale depends on how many numbers it is told
-    had_told, has_told = (network.get_parameter(told).shape[1] for network in (start, g))
-    state[told] = F.pad(state[told], (0, has_told - had_told)) * (has_told / had_told) ** 0.5
-    g.load_state_dict(state, strict=False)
-    for i in range(levels, len(g.levels)):
-        g.get_parameter(f"levels.{i}.rgb.weight").zero_()
-
-
-def inherit(d: ProjectedDiscriminator, path: str | Path) -> None:
-    """Give a discriminator those saved tensors that fit it by name and shape.
-
-    Raises:
-        RecipeError: no readable file, or nothing in it fits.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        saved = load_file(str(path))
-    except (OSError, SafetensorError) as error:
-        raise RecipeError(
-            f"init_discriminator: {path} is not a readable safetensors file ({one_line(error)})."
-        ) from None
-    own = d.state_dict()
-    fitting = {key: value for key, value in saved.items() if key in own and own[key].shape == value.shape}
-    if not any(key.startswith("heads.") for key in fitting):
-        raise RecipeError(f"init_discriminator: {path} holds no head that fits; width must be the same.")
-    d.load_state_dict(fitting, strict=False)
 
 
 def energy_score(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,16 +204,18 @@ def split(pictures: Pictures, hold: int) -> tuple[Pictures, Pictures]:
     Raises:
         RecipeError: more to hold than half of what there is.
     """
-    if hold * 2 > len(pictures):
-        raise RecipeError(f"hold ({hold}) would keep back more than half of {len(pictures)} pictures.")
-    where = np.zeros(len(pictures), dtype=bool)
-    where[np.linspace(0, len(pictures) - 1, hold).round().astype(int)] = True
+    where = held_back(len(pictures), hold)
     return (pictures[~where], pictures[where]) if hold else (pictures, pictures[:0])
 
 
 def small(truth: Tensor, operator: LinearOperator) -> Tensor:
     """Pictures (n, 3, R, R) as 8-bit photos (n, 3, s, s) in [0, 1]."""
-    return (operator(truth).clamp(0, 1) * 255).round() / 255
+    return eight_bit(operator(truth))
+
+
+def eight_bit(photo: Tensor) -> Tensor:
+    """Values as a file would hold them, k / 255 in [0, 1]."""
+    return (photo.clamp(0, 1) * 255).round() / 255
 
 
 @torch.no_grad()
@@ -320,14 +230,14 @@ def take(truth: Tensor, drawn: Problem, camera: LearnedDegradation | None = None
     operator = drawn.operator
     if drawn.degraded and camera is not None:
         noise = torch.randn(len(truth), camera.noise_dim, device=truth.device)
-        photo = (apply_learned(camera, truth, noise).clamp(0, 1) * 255).round() / 255
+        photo = eight_bit(apply_learned(camera, truth, noise))
         missed = (photo - operator(truth)).abs().flatten()
         return photo, max(1.0, 255 * float(missed.quantile(WITHIN)))
     if not drawn.tolerance:
         return small(truth, operator), 0.0
     photo = operator(truth)
     photo = photo + torch.randn_like(photo) * (drawn.tolerance / 2 / 255)
-    return (photo.clamp(0, 1) * 255).round() / 255, drawn.tolerance
+    return eight_bit(photo), drawn.tolerance
 
 
 @torch.no_grad()
@@ -393,16 +303,6 @@ def camera_of(recipe: Recipe, device: torch.device) -> LearnedDegradation | None
     return camera
 
 
-def first_of(recipe: Recipe) -> ConditionalGenerator | None:
-    """The first stage that a second one is exported with."""
-    if not isinstance(recipe, LocalRecipe) or not recipe.first:
-        return None
-    first = load_sampler(recipe.first)
-    if not isinstance(first, ConditionalGenerator):
-        raise RecipeError(f"first: {recipe.first} holds a {type(first).__name__}, which is no first stage.")
-    return first
-
-
 def plain_source(source: str) -> str:
     """The name of a folder or archive, with the folder inside it."""
     archive, inside = archive_of(source)
@@ -437,13 +337,6 @@ def export(average: Generator, recipe: Recipe, run: Run, first: ConditionalGener
             save_prior(run.folder / "chain.safetensors", both, {**trained, "first_stage": first.name})
     run.accelerator.wait_for_everyone()
     return path
-
-
-def chain(first: ConditionalGenerator, second: LocalGenerator) -> Chain:
-    """Two trained stages as one network, the second at the size that follows from the first."""
-    large = LocalGenerator(replace(second.config, resolution=first.resolution * second.config.factor), second.name)
-    large.load_state_dict(second.state_dict())
-    return Chain(first, large, f"{first.name}-{second.name}")
 
 
 def describe(recipe: Recipe) -> str:
