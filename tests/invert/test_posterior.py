@@ -98,6 +98,41 @@ def test_temperature_draws_answers_together(method):
     assert spreads[0] < spreads[1] < spreads[2]
 
 
+@pytest.fixture(scope="module")
+def told(network) -> Posterior:
+    """A network that answers as `network` does, the softer the less sharpness is asked for."""
+    torch.manual_seed(0)
+    made = ConditionalGenerator(replace(CONFIG, sharpness=(-0.5, 0.15)), "told").eval().requires_grad_(False)
+    for part in ("rgb", "levels.0.rgb", "levels.1.rgb"):
+        made.get_parameter(f"{part}.weight").mul_(0.3)
+    return Posterior(made, device="cpu")
+
+
+def test_sharpness_is_asked_for_and_kept_with_the_numbers(told, method):
+    lr = photo(8)
+    by_default = preimage.upsample(lr, range(2), method=told)
+    assert by_default.latents["z-sharpness"].tolist() == [[told.settings.sharpness]] * 2
+    soft = preimage.upsample(lr, range(2), method=told, sharpness=-2, temperature=0.5)
+    assert soft.latents["z-sharpness"].tolist() == [[-2.0]] * 2  # whatever the temperature
+    assert float((soft.images - by_default.images).abs().max()) > 2 / 255
+    assert bool(soft.exact.all())
+    with pytest.raises(MethodError, match=r"sharpness \(9\)"):
+        preimage.upsample(lr, 0, method=told, sharpness=9)
+    free = (preimage.upsample(lr, 0, method=method, sharpness=s).images for s in (0, 2))
+    assert torch.equal(*free)  # a network that was not told
+
+
+def test_a_reference_brings_its_sharpness(told, tmp_path):
+    torch.manual_seed(0)
+    crisp = (0.5 + 0.1 * torch.randn(3, 64, 64)).clamp(0, 1)
+    save_png(tmp_path / "crisp.png", crisp)
+    operator = make_operator("bicubic", hr_size=64, lr_size=8)
+    found = encode(told.network, operator, crisp, steps=2)
+    assert found["sharpness"].tolist() == [[3.0]]  # as far as networks have seen
+    settings = told.settings.with_({"reference": str(tmp_path / "crisp.png"), "blend": 0.5, "sharpness": 1.0})
+    assert told.random([0, 1], settings, operator)["sharpness"].tolist() == [[2.0]] * 2
+
+
 def test_fresh_levels(method):
     settings = method.settings.with_({"fresh": ["detail"], "base": 7})
     z, base = method.random([1, 2], settings), method.random([7], method.settings)
@@ -369,7 +404,7 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail, texture"),
-        ({"steps": 3}, "no control steps; there are temperature, fresh, base"),
+        ({"steps": 3}, "no control steps; there are temperature, sharpness, fresh, base"),
         ({"blend": 2}, "blend"),
         ({"blend": None}, "must be a finite number"),
         ({"temperature": "hot"}, "must be a finite number"),

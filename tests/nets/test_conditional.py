@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from preimage.errors import WeightsError
-from preimage.nets.conditional import LEVELS, ConditionalConfig, ConditionalGenerator, Field, Gate
+from preimage.nets.conditional import (
+    LEVELS,
+    SHARPNESS,
+    ConditionalConfig,
+    ConditionalGenerator,
+    Field,
+    Gate,
+    sharpness,
+)
 
 
 def inputs(config: ConditionalConfig, n: int = 2):
@@ -33,6 +41,31 @@ def test_every_size_answers_and_every_level_counts(resolution, channels):
     assert not torch.allclose(network(photo.flip(3), size, z), found, atol=1e-3)
     found.square().mean().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
+
+
+def test_a_network_that_is_told_the_sharpness_answers_by_it():
+    config = ConditionalConfig(32, width=16, channels=(8,), w_dim=12, z_outline=3, z_detail=2, sharpness=(-0.5, 0.15))
+    torch.manual_seed(0)
+    network = ConditionalGenerator(config)
+    photo, size, z = inputs(config)
+    assert config.z_shapes[SHARPNESS] == (1,)
+    found = network(photo, size, z)
+    assert not torch.allclose(network(photo, size, {**z, SHARPNESS: z[SHARPNESS] + 1}), found, atol=1e-4)
+    for wrong in ((1.0,), (0.0, 0.0), (0.0, float("nan")), "soft"):
+        with pytest.raises(WeightsError, match="sharpness"):
+            replace(config, sharpness=wrong)
+
+
+def test_sharpness_is_the_slope_across_octaves_whatever_the_contrast():
+    torch.manual_seed(0)
+    noise = torch.randn(4, 3, 64, 64)
+    white = 0.5 + 0.1 * noise
+    soft = torch.nn.functional.avg_pool2d(white, 3, 1, 1)
+    assert bool((sharpness(soft) < sharpness(white) - 0.5).all())
+    torch.testing.assert_close(sharpness(white), sharpness(0.5 + 0.2 * noise), atol=0.01, rtol=0)
+    torch.testing.assert_close(sharpness(torch.full((1, 3, 16, 16), 0.3)), torch.zeros(1), atol=1e-6, rtol=0)
+    # each octave of white noise of variance v, by its filters: pixels less the enlarged mean of 2x2, then the same of the means
+    assert float(sharpness(white).mean()) == pytest.approx(0.693, abs=0.05)
 
 
 def test_a_picture_of_a_batch_does_not_depend_on_the_others():

@@ -25,11 +25,11 @@ from preimage.errors import MethodError, OperatorError
 from preimage.image import as_picture, check_lr, open_image, picture_size
 from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, operator_for
-from preimage.invert.sampler import LEVELS, Sampler, answer, blend, draw, encode, load_sampler
+from preimage.invert.sampler import LEVELS, SHARP, Sampler, answer, blend, draw, encode, load_sampler
 from preimage.invert.settings import check_kinds
 from preimage.memory import AUTO, halved, is_out_of_memory, parse_batch
 from preimage.nets.conditional import LEVELS as STAGE
-from preimage.nets.conditional import ConditionalGenerator
+from preimage.nets.conditional import SHARPNESS, ConditionalGenerator
 from preimage.nets.fingerprint import fingerprint
 from preimage.nets.layers import channels_last
 from preimage.nets.local import Chain
@@ -84,6 +84,8 @@ class PosteriorSettings:
     Attributes:
         temperature: spread of the random numbers; 1 as trained, below it answers come nearer to each other and to the average, 0
             gives one answer. The default cuts off what the embedded network makes of the largest numbers: beads on plain walls.
+        sharpness: how sharp a photograph is asked for, in spreads above the mean of the faces learned from: 0 is an average
+            one, -2 soft, 2 crisp. Networks that were not told it ignore it.
         fresh: levels of random numbers that a seed decides, of "outline", "detail" and, with a network of two stages,
             "texture" (coarse to fine); the others are those of `base` for all seeds: ("detail",) varies small things and
             keeps the outline.
@@ -99,6 +101,7 @@ class PosteriorSettings:
     """
 
     temperature: float = 0.8
+    sharpness: float = SHARP
     fresh: tuple[str, ...] = LEVELS
     base: int = 0
     tolerance: float = 0.0
@@ -115,6 +118,8 @@ class PosteriorSettings:
             raise MethodError(f"base ({self.base}) must be a seed, 0 or more.")
         if not 0 <= self.temperature <= 2:
             raise MethodError(f"temperature ({self.temperature}) must lie in [0, 2]; 1 is as trained.")
+        if not -3 <= self.sharpness <= 4:
+            raise MethodError(f"sharpness ({self.sharpness}) must lie in [-3, 4]; 0 is an average photograph.")
         if self.tolerance and not 1 <= self.tolerance <= MOST:
             raise MethodError(f"tolerance ({self.tolerance}) must be 0 or from 1 to {MOST:g} grey levels.")
         if unknown := [level for level in self.fresh if level not in LEVELS]:
@@ -309,7 +314,8 @@ class Posterior:
         """
 
         def drawn(rows: Sequence[int]) -> dict[str, Tensor]:
-            return {k: settings.temperature * x for k, x in draw(self.network.config, rows, self.device).items()}
+            z = draw(self.network.config, rows, self.device, settings.sharpness)
+            return {k: x if k == SHARPNESS else settings.temperature * x for k, x in z.items()}
 
         steps, own, base = settings.interpolate, drawn(seeds), drawn([settings.base])
         z = {k: x if k in settings.fresh and not steps else base[k].expand_as(x) for k, x in own.items()}

@@ -16,7 +16,7 @@ from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError
 from preimage.invert.problem import GREY_LEVELS
 from preimage.nets.conditional import LEVELS as STAGE
-from preimage.nets.conditional import ConditionalGenerator
+from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, sharpness
 from preimage.nets.local import TEXTURE, Chain, LocalGenerator
 from preimage.seeds import normal
 from preimage.weights import load_upsampler
@@ -37,9 +37,16 @@ class Drawn(Protocol):
 Sampler = ConditionalGenerator | Chain
 
 
-def draw(config: Drawn, seeds: Sequence[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Standard normal numbers of these seeds, by level, each (n, …)."""
-    return {name: normal(seeds, shape, f"posterior-{name}").to(device) for name, shape in config.z_shapes.items()}
+SHARP = 0.5
+"""Sharpness that answers are asked to have, in spreads above the mean of the pictures learned from."""
+
+
+def draw(config: Drawn, seeds: Sequence[int], device: torch.device | str = "cpu", sharp: float = SHARP) -> dict[str, Tensor]:
+    """Standard normal numbers of these seeds, by level, each (n, …); all answers as sharp as asked for."""
+    z = {name: normal(seeds, shape, f"posterior-{name}").to(device) for name, shape in config.z_shapes.items()}
+    if SHARPNESS in z:
+        z[SHARPNESS].fill_(sharp)
+    return z
 
 
 def answer(
@@ -124,16 +131,26 @@ def encode(
     truth = picture[None].to(next(network.parameters()).device).float()
     photo = operator(truth).clamp(0, 1)
     z = {level: torch.zeros(1, *shape, device=truth.device) for level, shape in network.config.z_shapes.items()}
+    known = z.pop(SHARPNESS, None)
+    told = {} if known is None else {SHARPNESS: known + _sharpness_of(network, truth)}
     optimiser = torch.optim.Adam([x.requires_grad_() for x in z.values()], lr=rate)
     for _ in range(steps):
         with torch.enable_grad():
-            miss = answer(network, operator, photo, z) - truth
+            miss = answer(network, operator, photo, z | told) - truth
             loss = miss.abs().mean() + F.avg_pool2d(miss, 2).abs().mean()
             loss = loss + 1e-6 * torch.stack([x.square().sum() for x in z.values()]).sum()
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
         optimiser.step()
-    return {level: x.detach() / x.detach().square().mean().sqrt().clamp_min(1) for level, x in z.items()}
+    return told | {level: x.detach() / x.detach().square().mean().sqrt().clamp_min(1) for level, x in z.items()}
+
+
+def _sharpness_of(network: Sampler, picture: Tensor) -> Tensor:
+    """The sharpness of (1, 3, R, R) as the network is told it, within what it has seen."""
+    first = network.first if isinstance(network, Chain) else network
+    mean, spread = first.config.sharpness
+    seen = F.interpolate(picture, (first.resolution,) * 2, mode="area")
+    return ((sharpness(seen) - mean) / spread).clamp(-2, 3)
 
 
 def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], shares: Sequence[float]) -> dict[str, Tensor]:
@@ -148,6 +165,9 @@ def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], shares: Sequence
     for level, x in z.items():
         c, s = (part.to(x.device).view(-1, *[1] * (x.ndim - 1)) for part in (angles.cos(), angles.sin()))
         y, axes = other[level], tuple(range(1, x.ndim))
+        if level == SHARPNESS:  # no random number
+            out[level] = x + torch.tensor(shares, device=x.device)[:, None] * (y - x)
+            continue
         mixed = c * x + s * y
         own, target, found = (v.square().mean(axes, keepdim=True).sqrt() for v in (x, y, mixed))
         out[level] = mixed * (c.square() * own + s.square() * target) / found.clamp_min(1e-6)

@@ -29,6 +29,8 @@ UNSHUFFLE = 4
 """4x4 pixels of the grid become channels: the trunk runs at 16x16 and still sees every pixel."""
 LEVELS = ("outline", "detail")
 """Random numbers by the scale that they decide, coarse to fine."""
+SHARPNESS = "sharpness"
+"""The level of the one number that says how sharp a photograph is asked for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class ConditionalConfig:
         z_outline, z_detail: channels of random numbers at 4x4 and at 8x8 places.
         pairs: residual pairs at 8, 16, 32, … px that begin by adding nothing, so that a trained network grows by them.
         tolerant: whether it is told how far the photo may be from the truth, so that noise need not be copied.
+        sharpness: mean and spread of `sharpness` over the pictures it learns from, where it is told how sharp the picture is to be;
+            empty where it is not. A small photo does not say how well its large one was in focus, and a network that has
+            to guess makes a dial of its random numbers: whole answers soft, others overdone.
     """
 
     resolution: int = 64
@@ -53,9 +58,10 @@ class ConditionalConfig:
     z_detail: int = 12
     pairs: tuple[int, ...] = ()
     tolerant: bool = False
+    sharpness: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("channels", "pairs"):
+        for name in ("channels", "pairs", "sharpness"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         side = self.resolution
@@ -73,6 +79,11 @@ class ConditionalConfig:
             )
         if type(self.tolerant) is not bool:
             raise WeightsError(f"conditional generator: tolerant ({self.tolerant!r:.40}) must be true or false.")
+        known = self.sharpness
+        if not isinstance(known, tuple) or any(type(x) not in (int, float) or not math.isfinite(x) for x in known):
+            raise WeightsError(f"conditional generator: sharpness ({known!r:.60}) must list numbers.")
+        if known and (len(known) != 2 or known[1] <= 0):
+            raise WeightsError(f"conditional generator: sharpness ({known!r:.60}) must be a mean and a spread above 0.")
         check_whole("conditional generator", {f"pairs[{i}]": c for i, c in enumerate(self.pairs)}, 0, 64)
         widths = {f"channels[{i}]": c for i, c in enumerate(self.channels)}
         names = ("width", "w_dim", "z_outline", "z_detail")
@@ -83,7 +94,29 @@ class ConditionalConfig:
     @property
     def z_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of the random numbers of each level, for one picture."""
-        return {"outline": (self.z_outline, 4, 4), "detail": (self.z_detail, 8, 8)}
+        shapes: dict[str, tuple[int, ...]] = {"outline": (self.z_outline, 4, 4), "detail": (self.z_detail, 8, 8)}
+        return shapes | ({SHARPNESS: (1,)} if self.sharpness else {})
+
+
+def sharpness(pictures: Tensor) -> Tensor:
+    """How well a photograph is in focus, whatever it shows: half the natural logarithm of the energy of its finest octave over that of
+    the next (its slope across scales, where contrast cancels out).
+
+    Args:
+        pictures: (n, c, h, w) in [0, 1], sides multiples of 4.
+
+    Returns:
+        (n,), around -0.5 for faces of 128 pixels; lower is softer. An energy of 1.5 grey levels is added to both, so that a plain picture
+        has 0.
+    """
+    finest = pictures.float()
+    coarse = F.avg_pool2d(finest, 2)
+    octaves = (
+        (x - F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)).square().sum(1).mean((1, 2))
+        for x, y in ((finest, coarse), (coarse, F.avg_pool2d(coarse, 2)))
+    )
+    first, second = (energy + (1.5 / 255) ** 2 for energy in octaves)
+    return (first / second).log() / 2
 
 
 class Layer(ModulatedConv2d):
@@ -190,7 +223,7 @@ class ConditionalGenerator(nn.Module):
         self.down = nn.Sequential(EqualConv2d(n, n, 3, down=True), EqualConv2d(n, n, 3))
         self.squeeze = EqualConv2d(n, quarter, 1)
         self.code = EqualLinear(quarter * 64, c.w_dim, activate=True)
-        known = c.w_dim + 1 + c.tolerant
+        known = c.w_dim + 1 + c.tolerant + bool(c.sharpness)
         sizes = [known, c.w_dim, c.w_dim, c.w_dim]
         self.mapping = nn.Sequential(*(EqualLinear(a, b, lr_multiplier=0.5, activate=True) for a, b in pairwise(sizes)))
         self.low_outline, self.high_outline, self.high_detail = Field(4, 8), Field(4, 16), Field(8, 16)
@@ -225,7 +258,8 @@ class ConditionalGenerator(nn.Module):
         Args:
             photo: (n, 3, R, R), the pseudo-inverse enlargement of the small picture, around [0, 1].
             size: (n,), log2 of the side of the small picture: the same for a network and for a larger one grown from it.
-            z: standard normal numbers by level, each (n, …) as `ConditionalConfig.z_shapes` says.
+            z: standard normal numbers by level, each (n, …) as `ConditionalConfig.z_shapes` says; "sharpness" in spreads of it above
+                its mean.
             tolerance: (n,), how many grey levels the photo may be off; None for 0. Networks that are not `tolerant` ignore it.
 
         Returns:
@@ -245,6 +279,8 @@ class ConditionalGenerator(nn.Module):
         told = [size - 4]
         if self.config.tolerant:
             told.append(torch.zeros_like(size) if tolerance is None else (1 + tolerance).log2())
+        if self.config.sharpness:
+            told.append(z[SHARPNESS][:, 0].to(size.dtype))
         w = self.mapping(torch.cat([known, torch.stack(told, dim=1)], dim=1))
         first, second, up = self.outline
         chance = self.gate_outline(low, self.low_outline(z["outline"]))

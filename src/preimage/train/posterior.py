@@ -21,7 +21,7 @@ from preimage.degrade.learned import LearnedDegradation, apply_learned
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import RecipeError
 from preimage.invert.sampler import answer, draw
-from preimage.nets.conditional import ConditionalGenerator
+from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, sharpness
 from preimage.nets.layers import channels_last
 from preimage.nets.local import LocalGenerator
 from preimage.train import losses
@@ -115,6 +115,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         "init",
         "init_discriminator",
         "first",
+        "spread",
     )
     run.begin(asdict(recipe), resume, may_change=free)
     stream = batches(pictures, n, recipe.seed, run.progress.images, rank, accelerator.num_processes)
@@ -133,6 +134,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
         # two answers to each photo; the fixed features serve the score and both players
         z = {level: torch.randn(2 * n, *shape, device=device) for level, shape in g.config.z_shapes.items()}
+        if SHARPNESS in z:  # both answers are told what the truth has
+            mean, spread = g.config.sharpness
+            z[SHARPNESS] = ((sharpness(truth) - mean) / spread).repeat(2)[:, None]
         with torch.autocast(**autocast):
             with torch.set_grad_enabled(moves):
                 answers = answer(generate, operator, torch.cat([photo, photo]), z, tolerance)
@@ -156,12 +160,13 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             far = near = answers.new_zeros(())
             for i, (a, x) in enumerate(zip(raw, raw_truth, strict=True)):
                 scale = getattr(d.mix, f"spread{i}") * a.shape[1] ** 0.5
-                miss, apart = energy_score(a[:n], a[n:], x)
-                far, near = far + miss / scale, near + apart / scale
+                miss, gap = energy_score(a[:n], a[n:], x)
+                far, near = far + miss / scale, near + gap / scale
             pixels = [F.pixel_unshuffle(x.float(), recipe.patch) for x in (answers[:n], answers[n:], truth)]
             pixel_far, pixel_near = energy_score(*pixels)
             outside = F.relu((answers - 0.5).abs() - 0.5).square().mean()
-            value = recipe.feature_score * (far - near / 2) + recipe.pixel_score * (pixel_far - pixel_near / 2)
+            apart = recipe.spread / 2
+            value = recipe.feature_score * (far - apart * near) + recipe.pixel_score * (pixel_far - apart * pixel_near)
             value = value + recipe.outside * outside
             if judges and weight > 0:
                 d.requires_grad_(False)

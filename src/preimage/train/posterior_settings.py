@@ -76,6 +76,8 @@ class Recipe:
             as a new one beside an `init` must at first.
         betas: Adam's betas.
         feature_score, pixel_score: weights of the energy score in features and in patches of pixels.
+        spread: weight of the distance between two answers in both scores. 1 is the proper score; the discriminator's word draws
+            answers together, and a little more than 1 makes up for it.
         patch: side of those patches.
         adversary: weight of the discriminator's word.
         adversary_start: it learns from the first number of photos on, and its word rises from 0 to full between the two.
@@ -110,6 +112,7 @@ class Recipe:
     betas: tuple[float, float] = (0.0, 0.99)
     feature_score: float = 12.0
     pixel_score: float = 8.0
+    spread: float = 1.0
     patch: int = 4
     adversary: float = 1.0
     adversary_start: tuple[int, int] = (4_000, 12_000)
@@ -139,7 +142,7 @@ class Recipe:
                     "hold", "adversary_start",
                 ),
                 "width": ("width", "feature_size"),
-                "positive": ("ema_half_life",),
+                "positive": ("ema_half_life", "spread"),
                 "decay": ("betas",),
                 "seed": ("seed",),
             },
