@@ -17,6 +17,7 @@ from preimage.invert.sampler import answer, draw, load_sampler
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.nets.local import Chain, LocalConfig, LocalGenerator
 from preimage.train.posterior import (
+    TEXTURE_SPREAD,
     LocalRecipe,
     Problem,
     Problems,
@@ -27,6 +28,7 @@ from preimage.train.posterior import (
     small,
     split,
     take,
+    texture,
     train,
 )
 from preimage.train.posterior_networks import build, build_run, grow
@@ -73,6 +75,23 @@ def test_the_score_is_smallest_for_the_true_distribution():
     assert float(near / far) == pytest.approx(1.0, abs=0.02)  # what stats.jsonl calls a perfect ratio
 
 
+def test_a_blemish_on_a_plain_wall_is_far_off_and_on_hair_is_not():
+    torch.manual_seed(0)
+    wall = torch.full((1, 3, 32, 32), 0.5)
+    hair = wall + 0.1 * torch.randn(1, 3, 32, 32)
+    bead = torch.zeros(1, 3, 32, 32)
+    bead[..., 10:14, 10:14] = 0.05
+    on_wall, on_hair = ((texture(x + bead) - texture(x)).abs() for x in (wall, hair))
+    assert texture(wall).shape == (1, 3, 4, 4)
+    assert float(on_wall.sum()) > 10 * float(on_hair.sum())
+    assert float(on_wall[..., 2:, 2:].max()) < 0.1  # elsewhere nothing changes, but for what the enlargement spreads
+    # Rare blemishes: the proper score falls with them where distance outweighs, and a half weight forbids them
+    rare = torch.zeros(400, 1, 1, 1)
+    rare[:20] = 1
+    far, near = energy_score(rare, rare.flip(0), torch.zeros(400, 1, 1, 1))
+    assert float(far - 1.15 / 2 * near) < 0 < 0.3 * float(far) < float(far - TEXTURE_SPREAD / 2 * near)
+
+
 def test_ratios_of_a_perfect_and_of_a_collapsed_sampler(recipe):
     torch.manual_seed(0)
     truth, other, third = (torch.rand(64, 3, 32, 32) for _ in range(3))
@@ -101,6 +120,22 @@ def test_problems_are_drawn_by_address(recipe):
     assert 180 < focused < 260  # half, and a few by chance
     other = [draw_problem(replace(recipe, seed=1), 4 * i).operator for i in range(400)]
     assert [d.spec() for d in drawn] != [d.spec() for d in other]
+
+
+def test_answers_are_held_to_the_sharpness_that_they_were_told(recipe):
+    told = replace(TINY, sharpness=(-0.5, 0.15))
+    missed = {}
+    for weight in (0.0, 30.0):
+        run = replace(
+            recipe, out=f"{recipe.out}{weight:g}", generator=told, texture_score=1.0, keep_sharpness=weight, images=160, log=16,
+            snapshot=160, adversary_start=(200, 200), lr_g=5e-3,
+        )  # fmt: skip
+        exported = load_upsampler(train(run))
+        found = lines(run)
+        assert all(line["ratio_texture"] >= 0 for line in found)
+        missed[weight] = sum(line["sharpness_missed"] for line in found[-3:])
+    assert exported.config.sharpness == (-0.5, 0.15)
+    assert missed[30.0] < 0.8 * missed[0.0]
 
 
 def test_some_photos_are_noisy_and_some_degraded(recipe):

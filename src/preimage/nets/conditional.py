@@ -98,6 +98,23 @@ class ConditionalConfig:
         return shapes | ({SHARPNESS: (1,)} if self.sharpness else {})
 
 
+FLOOR = 1.5 / 255
+"""Amplitude below which nothing is called texture."""
+
+
+def octaves(pictures: Tensor, count: int) -> list[Tensor]:
+    """Energy of the finest octaves, place by place: squares of what pictures have beyond the enlarged means of 2x2 pixels, summed
+    over channels; (n, h, w), (n, h/2, w/2), …
+    """
+    found, fine = list[Tensor](), pictures.float()
+    for _ in range(count):
+        coarse = F.avg_pool2d(fine, 2)
+        smooth = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
+        found.append((fine - smooth).square().sum(1))
+        fine = coarse
+    return found
+
+
 def sharpness(pictures: Tensor) -> Tensor:
     """How well a photograph is in focus, whatever it shows: half the natural logarithm of the energy of its finest octave over that of
     the next (its slope across scales, where contrast cancels out).
@@ -109,13 +126,7 @@ def sharpness(pictures: Tensor) -> Tensor:
         (n,), around -0.5 for faces of 128 pixels; lower is softer. An energy of 1.5 grey levels is added to both, so that a plain picture
         has 0.
     """
-    finest = pictures.float()
-    coarse = F.avg_pool2d(finest, 2)
-    octaves = (
-        (x - F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)).square().sum(1).mean((1, 2))
-        for x, y in ((finest, coarse), (coarse, F.avg_pool2d(coarse, 2)))
-    )
-    first, second = (energy + (1.5 / 255) ** 2 for energy in octaves)
+    first, second = (energy.mean((1, 2)) + FLOOR**2 for energy in octaves(pictures, 2))
     return (first / second).log() / 2
 
 

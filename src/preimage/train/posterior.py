@@ -21,7 +21,7 @@ from preimage.degrade.learned import LearnedDegradation, apply_learned
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import RecipeError
 from preimage.invert.sampler import answer, draw
-from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, sharpness
+from preimage.nets.conditional import FLOOR, SHARPNESS, ConditionalGenerator, octaves, sharpness
 from preimage.nets.layers import channels_last
 from preimage.nets.local import LocalGenerator
 from preimage.train import losses
@@ -46,6 +46,7 @@ __all__ = ["LocalRecipe", "Problems", "Recipe", "describe", "train"]
 SHOWN = (("bicubic", 16),) * 4 + (("bicubic", 8), ("area", 23), ("gaussian", 32), ("bicubic", 48))
 """Kernel and size of the photos in a grid, row by row; those that are not smaller than the pictures become 16."""
 ANSWERS = 6  # of each photo in a grid
+TEXTURE_SPREAD = 0.5  # not 1, the proper score, which hardly sees rare blemishes on plain ground
 WITHIN = 0.95  # of a degraded photo's values are to lie within its tolerance, as those of a noisy one do
 
 
@@ -67,6 +68,12 @@ def energy_score(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, 
         return (x.float().square().sum(1) + 1e-6).sqrt().mean()  # the root of 0 has no slope
 
     return (norm(first - truth) + norm(second - truth)) / 2, norm(first - second)
+
+
+def texture(pictures: Tensor) -> Tensor:
+    """How much there is of the three finest octaves in windows of 8x8 pixels: half the logarithm of their energy, (n, 3, h/8, w/8)."""
+    found = [F.avg_pool2d(energy, 8 >> i) for i, energy in enumerate(octaves(pictures, 3))]
+    return (torch.stack(found, dim=1) + FLOOR**2).log() / 2
 
 
 def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
@@ -116,6 +123,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         "init_discriminator",
         "first",
         "spread",
+        "texture_score",
+        "keep_sharpness",
     )
     run.begin(asdict(recipe), resume, may_change=free)
     stream = batches(pictures, n, recipe.seed, run.progress.images, rank, accelerator.num_processes)
@@ -165,9 +174,18 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             pixels = [F.pixel_unshuffle(x.float(), recipe.patch) for x in (answers[:n], answers[n:], truth)]
             pixel_far, pixel_near = energy_score(*pixels)
             outside = F.relu((answers - 0.5).abs() - 0.5).square().mean()
-            apart = recipe.spread / 2
-            value = recipe.feature_score * (far - apart * near) + recipe.pixel_score * (pixel_far - apart * pixel_near)
+            half = recipe.spread / 2
+            value = recipe.feature_score * (far - half * near) + recipe.pixel_score * (pixel_far - half * pixel_near)
             value = value + recipe.outside * outside
+            if recipe.texture_score:
+                rough, apart = energy_score(*(texture(x) for x in (answers[:n], answers[n:], truth)))
+                value = value + recipe.texture_score * (rough - TEXTURE_SPREAD / 2 * apart)
+                run.add(ratio_texture=(apart / rough).detach())
+            if SHARPNESS in z:
+                mean, spread = g.config.sharpness
+                off = (sharpness(answers) - mean) / spread - z[SHARPNESS][:, 0]
+                value = value + recipe.keep_sharpness * off.square().mean()
+                run.add(sharpness_missed=off.detach().abs().mean())
             if judges and weight > 0:
                 d.requires_grad_(False)
                 with torch.autocast(**autocast):

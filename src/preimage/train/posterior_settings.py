@@ -78,6 +78,10 @@ class Recipe:
         feature_score, pixel_score: weights of the energy score in features and in patches of pixels.
         spread: weight of the distance between two answers in both scores. 1 is the proper score; the discriminator's word draws
             answers together, and a little more than 1 makes up for it.
+        texture_score: weight of a score of how much texture there is, window by window and in logarithms, where a blemish on a plain
+            wall is far off; the distance between answers counts half in it.
+        keep_sharpness: weight of the squared difference, in spreads, between the sharpness of answers and that which they were
+            told.
         patch: side of those patches.
         adversary: weight of the discriminator's word.
         adversary_start: it learns from the first number of photos on, and its word rises from 0 to full between the two.
@@ -113,6 +117,8 @@ class Recipe:
     feature_score: float = 12.0
     pixel_score: float = 8.0
     spread: float = 1.0
+    texture_score: float = 0.0
+    keep_sharpness: float = 0.0
     patch: int = 4
     adversary: float = 1.0
     adversary_start: tuple[int, int] = (4_000, 12_000)
@@ -139,7 +145,7 @@ class Recipe:
                 "count": ("images", "batch", "patch", "snapshot", "log"),
                 "weight": (
                     "lr_g", "lr_d", "lr_steps", "feature_score", "pixel_score", "adversary", "outside", "pixel_width",
-                    "hold", "adversary_start",
+                    "hold", "adversary_start", "texture_score", "keep_sharpness",
                 ),
                 "width": ("width", "feature_size"),
                 "positive": ("ema_half_life", "spread"),
@@ -222,7 +228,7 @@ def rates(recipe: Recipe, images: int) -> tuple[float, float]:
 def adversary(recipe: Recipe, images: int) -> float:
     """Weight of the discriminator's word after so many photos."""
     first, full = recipe.adversary_start
-    rise = 1.0 if images >= full else max(0.0, (images - first) / (full - first))
+    rise = 1.0 if images >= full else max(0.0, (images - first) / max(1, full - first))
     return recipe.adversary * rise
 
 
