@@ -83,7 +83,7 @@ class PosteriorSettings:
 
     Attributes:
         temperature: spread of the random numbers; 1 as trained, below it answers come nearer to each other and to the average, 0
-            gives one answer. The default cuts off what the embedded network makes of the largest numbers: beads on plain walls.
+            gives one answer. The default cuts off what the embedded network makes of the largest numbers.
         sharpness: how sharp a photograph is asked for, in spreads above the mean of the faces learned from: 0 is an average
             one, -2 soft, 2 crisp. Networks that were not told it ignore it.
         fresh: levels of random numbers that a seed decides, of "outline", "detail" and, with a network of two stages,
@@ -100,7 +100,7 @@ class PosteriorSettings:
             0: none.
     """
 
-    temperature: float = 0.8
+    temperature: float = 0.9
     sharpness: float = SHARP
     fresh: tuple[str, ...] = LEVELS
     base: int = 0

@@ -41,7 +41,9 @@ SHARP = 0.5
 """Sharpness that answers are asked to have, in spreads above the mean of the pictures learned from."""
 
 
-def draw(config: Drawn, seeds: Sequence[int], device: torch.device | str = "cpu", sharp: float = SHARP) -> dict[str, Tensor]:
+def draw(
+    config: Drawn, seeds: Sequence[int], device: torch.device | str = "cpu", sharp: float = SHARP
+) -> dict[str, Tensor]:
     """Standard normal numbers of these seeds, by level, each (n, …); all answers as sharp as asked for."""
     z = {name: normal(seeds, shape, f"posterior-{name}").to(device) for name, shape in config.z_shapes.items()}
     if SHARPNESS in z:

@@ -21,7 +21,7 @@ from preimage.degrade.learned import LearnedDegradation, apply_learned
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import RecipeError
 from preimage.invert.sampler import answer, draw
-from preimage.nets.conditional import FLOOR, SHARPNESS, ConditionalGenerator, octaves, sharpness
+from preimage.nets.conditional import FLOOR, SHARPNESS, ConditionalConfig, ConditionalGenerator, octaves, sharpness
 from preimage.nets.layers import channels_last
 from preimage.nets.local import LocalGenerator
 from preimage.train import losses
@@ -131,6 +131,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
     generate, features = compiled(g, recipe.compile), compiled(d.network, recipe.compile)
     path = run.folder / "posterior.safetensors"
+    told = g.config.sharpness if isinstance(g.config, ConditionalConfig) else ()
 
     while run.progress.images < recipe.images:
         truth = next(stream).to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
@@ -143,8 +144,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
         # two answers to each photo; the fixed features serve the score and both players
         z = {level: torch.randn(2 * n, *shape, device=device) for level, shape in g.config.z_shapes.items()}
-        if SHARPNESS in z:  # both answers are told what the truth has
-            mean, spread = g.config.sharpness
+        if told:  # both answers are, what the truth has
+            mean, spread = told
             z[SHARPNESS] = ((sharpness(truth) - mean) / spread).repeat(2)[:, None]
         with torch.autocast(**autocast):
             with torch.set_grad_enabled(moves):
@@ -181,8 +182,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 rough, apart = energy_score(*(texture(x) for x in (answers[:n], answers[n:], truth)))
                 value = value + recipe.texture_score * (rough - TEXTURE_SPREAD / 2 * apart)
                 run.add(ratio_texture=(apart / rough).detach())
-            if SHARPNESS in z:
-                mean, spread = g.config.sharpness
+            if told:
+                mean, spread = told
                 off = (sharpness(answers) - mean) / spread - z[SHARPNESS][:, 0]
                 value = value + recipe.keep_sharpness * off.square().mean()
                 run.add(sharpness_missed=off.detach().abs().mean())

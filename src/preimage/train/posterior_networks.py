@@ -68,7 +68,12 @@ def grow(g: Generator, start: nn.Module) -> None:
     had, wanted = start.config, g.config
     levels = len(had.channels)
     more_pairs = any(a > b for a, b in zip_longest(had.pairs, wanted.pairs, fillvalue=0))
-    if had.resolution > wanted.resolution or had.tolerant > wanted.tolerant or more_pairs or len(had.sharpness) > len(wanted.sharpness):
+    if (
+        had.resolution > wanted.resolution
+        or had.tolerant > wanted.tolerant
+        or more_pairs
+        or len(had.sharpness) > len(wanted.sharpness)
+    ):
         raise RecipeError(
             f"init: {start.name} has more than the recipe asks for (resolution {had.resolution}, pairs {list(had.pairs)}, tolerant "
             f"{had.tolerant}, sharpness {list(had.sharpness)}); a network can grow, not shrink."
