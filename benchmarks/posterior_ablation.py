@@ -66,12 +66,16 @@ def reward(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor
 
 
 Change = dict[str, Any]
+UNTOLD: Change = {"keep_sharpness": 0.0, "generator": {"sharpness": ()}}
 VARIANTS: dict[str, tuple[Change, dict[str, Callable[..., Any]]]] = {
     "as it is": ({}, {}),
     "projection afterwards": ({}, {"answer": unprojected}),
-    "rcGAN's reward": ({}, {"energy_score": reward}),
-    "no score": ({"feature_score": 0.0, "pixel_score": 0.0}, {}),
-    "score in features alone": ({"pixel_score": 0.0}, {}),
+    "rcGAN's reward": ({"spread": 1.0, "texture_score": 0.0}, {"energy_score": reward}),
+    "no score": ({"feature_score": 0.0, "pixel_score": 0.0, "texture_score": 0.0}, {}),
+    "proper score": ({"spread": 1.0}, {}),
+    "no texture score": ({"texture_score": 0.0}, {}),
+    "sharpness not told": (UNTOLD, {}),
+    "score in features alone": ({"pixel_score": 0.0, "texture_score": 0.0}, {}),
     "score in pixels alone": ({"feature_score": 0.0}, {}),
     "no adversary": ({"adversary": 0.0}, {}),
     "photo not seen": ({}, {"answer": blind}),
@@ -128,7 +132,8 @@ def main() -> None:
                 continue
             changes = {**changes, "feature_weights": options.squeezenet}
         out = Path(options.output) / name.replace(" ", "-").replace("'", "")
-        variant = replace(recipe, out=str(out), **changes)
+        shape = replace(recipe.generator, **changes.get("generator", {}))
+        variant = replace(recipe, **{**changes, "out": str(out), "generator": shape})
         with patch.multiple(posterior, **functions) if functions else nullcontext():
             path = train(variant)
         how = functions.get("answer", answer)

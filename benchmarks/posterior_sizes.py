@@ -23,9 +23,13 @@ def main() -> None:
     parser.add_argument("--prior", default=None, help="network of the method; default: the embedded one")
     parser.add_argument("-n", "--count", type=int, default=16, help="faces")
     parser.add_argument("--seeds", type=int, default=2, help="candidates of each")
+    parser.add_argument("--temperature", type=float, help="default: the method's")
+    parser.add_argument("--sharpness", type=float, help="default: the method's")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     options = parser.parse_args()
     method = preimage.load("posterior", prior=options.prior)
+    asked = {"temperature": options.temperature, "sharpness": options.sharpness}
+    controls = {name: value for name, value in asked.items() if value is not None}
     side = method.resolution
     bicubic = preimage.load("bicubic", prior=method.network)
     lpips = build_suite(["lpips-squeeze"], options.weights).lpips
@@ -43,7 +47,7 @@ def main() -> None:
             exact, far, plain = 0, 0.0, 0.0
             for truth in truths:
                 lr = (operator(truth).clamp(0, 1) * 255).round() / 255
-                found = preimage.upsample(lr, range(options.seeds), method=method, operator=operator)
+                found = preimage.upsample(lr, range(options.seeds), method=method, operator=operator, **controls)
                 exact += int(found.exact.sum())
                 far += float(lpips.distance(found.images, truth.expand_as(found.images)).mean())
                 smooth = preimage.upsample(lr, 0, method=bicubic, operator=operator).images

@@ -100,7 +100,7 @@ def test_temperature_draws_answers_together(method):
 
 @pytest.fixture(scope="module")
 def told(network) -> Posterior:
-    """A network that answers as `network` does, the softer the less sharpness is asked for."""
+    """An untrained network that is told the sharpness."""
     torch.manual_seed(0)
     made = ConditionalGenerator(replace(CONFIG, sharpness=(-0.5, 0.15)), "told").eval().requires_grad_(False)
     for part in ("rgb", "levels.0.rgb", "levels.1.rgb"):

@@ -136,6 +136,8 @@ def test_answers_are_held_to_the_sharpness_that_they_were_told(recipe):
         missed[weight] = sum(line["sharpness_missed"] for line in found[-3:])
     assert exported.config.sharpness == (-0.5, 0.15)
     assert missed[30.0] < 0.8 * missed[0.0]
+    with pytest.raises(RecipeError, match=r"needs generator\.sharpness"):
+        replace(recipe, keep_sharpness=1.0)
 
 
 def test_some_photos_are_noisy_and_some_degraded(recipe):

@@ -10,7 +10,7 @@ was tried instead: random numbers in the modulation became a dial of contrast th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -123,11 +123,17 @@ def sharpness(pictures: Tensor) -> Tensor:
         pictures: (n, c, h, w) in [0, 1], sides multiples of 4.
 
     Returns:
-        (n,), around -0.5 for faces of 128 pixels; lower is softer. An energy of 1.5 grey levels is added to both, so that a plain picture
-        has 0.
+        (n,), around -0.5 for faces of 128 pixels; lower is softer. The energy of 1.5 grey levels is added to both, so that a plain
+        picture has 0.
     """
     first, second = (energy.mean((1, 2)) + FLOOR**2 for energy in octaves(pictures, 2))
     return (first / second).log() / 2
+
+
+def as_told(pictures: Tensor, usual: Sequence[float]) -> Tensor:
+    """The sharpness of pictures as a network is told it, (n, 1): in spreads above the mean, `usual` (`ConditionalConfig.sharpness`)."""
+    mean, spread = usual
+    return ((sharpness(pictures) - mean) / spread)[:, None]
 
 
 class Layer(ModulatedConv2d):

@@ -21,7 +21,7 @@ from preimage.degrade.learned import LearnedDegradation, apply_learned
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import RecipeError
 from preimage.invert.sampler import answer, draw
-from preimage.nets.conditional import FLOOR, SHARPNESS, ConditionalConfig, ConditionalGenerator, octaves, sharpness
+from preimage.nets.conditional import FLOOR, SHARPNESS, ConditionalConfig, ConditionalGenerator, as_told, octaves
 from preimage.nets.layers import channels_last
 from preimage.nets.local import LocalGenerator
 from preimage.train import losses
@@ -145,8 +145,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         # two answers to each photo; the fixed features serve the score and both players
         z = {level: torch.randn(2 * n, *shape, device=device) for level, shape in g.config.z_shapes.items()}
         if told:  # both answers are, what the truth has
-            mean, spread = told
-            z[SHARPNESS] = ((sharpness(truth) - mean) / spread).repeat(2)[:, None]
+            z[SHARPNESS] = as_told(truth, told).repeat(2, 1)
         with torch.autocast(**autocast):
             with torch.set_grad_enabled(moves):
                 answers = answer(generate, operator, torch.cat([photo, photo]), z, tolerance)
@@ -183,8 +182,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 value = value + recipe.texture_score * (rough - TEXTURE_SPREAD / 2 * apart)
                 run.add(ratio_texture=(apart / rough).detach())
             if told:
-                mean, spread = told
-                off = (sharpness(answers) - mean) / spread - z[SHARPNESS][:, 0]
+                off = as_told(answers, told) - z[SHARPNESS]
                 value = value + recipe.keep_sharpness * off.square().mean()
                 run.add(sharpness_missed=off.detach().abs().mean())
             if judges and weight > 0:

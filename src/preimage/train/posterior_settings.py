@@ -179,6 +179,10 @@ class Recipe:
             raise RecipeError(
                 f"degradation ({self.degradation or 'none'}) and problems.degraded_share ({p.degraded_share}) go together."
             )
+        if self.keep_sharpness and not getattr(self.generator, "sharpness", ()):
+            raise RecipeError(
+                "keep_sharpness: needs generator.sharpness; a network that is not told one cannot be held to it."
+            )
         if side % self.patch:
             raise RecipeError(f"patch ({self.patch}) must divide the resolution ({side}).")
         if self.adversary_start[0] > self.adversary_start[1]:
