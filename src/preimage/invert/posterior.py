@@ -25,7 +25,7 @@ from preimage.errors import MethodError, OperatorError
 from preimage.image import as_picture, check_lr, open_image, picture_size
 from preimage.invert.method import Capabilities, OnStep
 from preimage.invert.problem import GREY_LEVELS, operator_for
-from preimage.invert.sampler import LEVELS, SHARP, Sampler, answer, blend, draw, encode, load_sampler
+from preimage.invert.sampler import LEVELS, Sampler, answer, blend, draw, encode, load_sampler
 from preimage.invert.settings import check_kinds
 from preimage.memory import AUTO, halved, is_out_of_memory, parse_batch
 from preimage.nets.conditional import LEVELS as STAGE
@@ -101,7 +101,7 @@ class PosteriorSettings:
     """
 
     temperature: float = 0.9
-    sharpness: float = SHARP
+    sharpness: float = 0.0
     fresh: tuple[str, ...] = LEVELS
     base: int = 0
     tolerance: float = 0.0

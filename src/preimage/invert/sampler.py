@@ -16,7 +16,7 @@ from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError
 from preimage.invert.problem import GREY_LEVELS
 from preimage.nets.conditional import LEVELS as STAGE
-from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, sharpness
+from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, as_told
 from preimage.nets.local import TEXTURE, Chain, LocalGenerator
 from preimage.seeds import normal
 from preimage.weights import load_upsampler
@@ -37,14 +37,10 @@ class Drawn(Protocol):
 Sampler = ConditionalGenerator | Chain
 
 
-SHARP = 0.5
-"""Sharpness that answers are asked to have, in spreads above the mean of the pictures learned from."""
-
-
 def draw(
-    config: Drawn, seeds: Sequence[int], device: torch.device | str = "cpu", sharp: float = SHARP
+    config: Drawn, seeds: Sequence[int], device: torch.device | str = "cpu", sharp: float = 0.0
 ) -> dict[str, Tensor]:
-    """Standard normal numbers of these seeds, by level, each (n, …); all answers as sharp as asked for."""
+    """Standard normal numbers of these seeds, by level, each (n, …); the sharpness is that asked for (`PosteriorSettings.sharpness`)."""
     z = {name: normal(seeds, shape, f"posterior-{name}").to(device) for name, shape in config.z_shapes.items()}
     if SHARPNESS in z:
         z[SHARPNESS].fill_(sharp)
@@ -133,8 +129,8 @@ def encode(
     truth = picture[None].to(next(network.parameters()).device).float()
     photo = operator(truth).clamp(0, 1)
     z = {level: torch.zeros(1, *shape, device=truth.device) for level, shape in network.config.z_shapes.items()}
-    known = z.pop(SHARPNESS, None)
-    told = {} if known is None else {SHARPNESS: known + _sharpness_of(network, truth)}
+    told = {SHARPNESS: _sharpness_of(network, truth)} if SHARPNESS in z else {}
+    z = {level: x for level, x in z.items() if level not in told}
     optimiser = torch.optim.Adam([x.requires_grad_() for x in z.values()], lr=rate)
     for _ in range(steps):
         with torch.enable_grad():
@@ -150,9 +146,8 @@ def encode(
 def _sharpness_of(network: Sampler, picture: Tensor) -> Tensor:
     """The sharpness of (1, 3, R, R) as the network is told it, within what it has seen."""
     first = network.first if isinstance(network, Chain) else network
-    mean, spread = first.config.sharpness
     seen = F.interpolate(picture, (first.resolution,) * 2, mode="area")
-    return ((sharpness(seen) - mean) / spread).clamp(-2, 3)
+    return as_told(seen, first.config.sharpness).clamp(-2, 3)
 
 
 def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], shares: Sequence[float]) -> dict[str, Tensor]:
