@@ -1,11 +1,15 @@
-"""Shared fixtures: a tiny random prior, low-resolution pictures it can explain, one thread."""
+"""Shared fixtures: tiny random priors with everything heard, low-resolution pictures that one of them can explain."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from preimage.degrade.linear import bicubic
+from preimage.generate.style_prior import StyleConfig, StylePrior
+from preimage.generate.stylegan import StyleGAN, StyleGANConfig
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 
 
@@ -31,3 +35,29 @@ def tiny_lr(tiny_prior: StyleGAN2) -> torch.Tensor:
     """A 4x4 picture that the tiny prior can make, (3, 4, 4) on the 8-bit grid."""
     small = bicubic(16, lr_size=4)(tiny_prior.sample([123]))[0]
     return (small.clamp(0, 1) * 255).round() / 255
+
+
+@pytest.fixture(scope="session")
+def random_style_prior() -> Callable[..., StylePrior]:
+    """Makes one of a configuration: untrained, but noise is heard, and biases and the constant are not trivial."""
+
+    def make(config: StyleConfig, prior: type[StylePrior] = StyleGAN) -> StylePrior:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            made = prior(config, "tiny").eval().requires_grad_(False)
+            for name, p in made.named_parameters():
+                if name.endswith(("noise_strength", "bias", "const")):
+                    p.add_(torch.randn_like(p) * (0.3 if name.startswith("synthesis") else 3.0))
+        made.refit(2_000)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_stylegan(random_style_prior) -> StyleGAN:
+    """16x16, some thousand parameters."""
+    made: StyleGAN = random_style_prior(
+        StyleGANConfig(resolution=16, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)
+    )
+    return made

@@ -138,9 +138,9 @@ def models(options: Namespace) -> int:
 
 
 def _convert(options: Namespace) -> str:
-    from preimage.convert import UNCONFIRMED, convert_prior
     from preimage.measure.convert import convert, measures
-    from preimage.pickles import read_checkpoint
+    from preimage.port.convert import UNCONFIRMED, convert_prior
+    from preimage.port.pickles import read_checkpoint
     from preimage.weights import describe_weights
 
     checkpoint = read_checkpoint(options.file)

@@ -21,7 +21,7 @@ from torch import Tensor
 from preimage.errors import WeightsError
 from preimage.files import write_bytes_atomic
 from preimage.measure.networks import FORMAT, NETWORKS, NetworkEntry, identify, weights_folder
-from preimage.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, find_file, read_checkpoint
+from preimage.port.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, find_file, read_checkpoint
 from preimage.texts import one_line
 from preimage.weight_files import sha256
 

@@ -30,7 +30,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from preimage.errors import WeightsError
-from preimage.pickles import UnreadableError, read_checkpoint
+from preimage.port.pickles import UnreadableError, read_checkpoint
 
 BIG = torch.arange(3000.0).reshape(50, 60)
 TENSORS = {

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.generate.layout import Ported
-from preimage.generate.layouts_progan import LAYOUTS
 from preimage.generate.progan import ProGAN, ProGANConfig
+from preimage.port.layout import Ported
+from preimage.port.layouts_progan import LAYOUTS
 from preimage.weight_files import ARCHITECTURES
 
 Net = dict[str, Tensor]

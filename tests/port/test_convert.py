@@ -25,7 +25,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from preimage.cli import main
-from preimage.convert import LAYOUTS, convert_prior
 from preimage.errors import OutputError, WeightsError
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.measure.convert import convert
@@ -33,6 +32,7 @@ from preimage.measure.networks import NETWORKS, load_network
 from preimage.measure.networks import metadata as network_metadata
 from preimage.nets.layers import fir_kernel, upsample2
 from preimage.nets.trunks import SqueezeNet11
+from preimage.port.convert import LAYOUTS, convert_prior
 from preimage.weight_files import sha256
 from preimage.weights import load_prior
 

@@ -22,10 +22,10 @@ from typing import Any
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.inert.calls import Calls, checked_key
-from preimage.inert.machine import Machine, Window
-from preimage.inert.names import Finder
-from preimage.inert.values import STORAGES, Array, Limits, Name, Storage, TensorView
+from preimage.port.inert.calls import Calls, checked_key
+from preimage.port.inert.machine import Machine, Window
+from preimage.port.inert.names import Finder
+from preimage.port.inert.values import STORAGES, Array, Limits, Name, Storage, TensorView
 from preimage.texts import one_line
 
 SUFFIXES = (".pt", ".pth", ".pkl", ".safetensors")

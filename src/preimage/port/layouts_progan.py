@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.generate.layout import Layout, Ported, State
 from preimage.generate.progan import ProGANConfig
 from preimage.nets.layers import SQRT2
+from preimage.port.layout import Layout, Ported, State
 
 _RGB = re.compile(r"(.*?)rgb_converters\.0\.(?:conv\.)?weight")
 _PLAIN = "its convolutions are plain ones (use_eql=False), to judge by the size of their weights."

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from preimage.cli import main
-from preimage.convert import convert_prior
 from preimage.errors import WeightsError
-from preimage.generate.layout import Settings
-from preimage.generate.layouts_stylegan import LAYOUTS
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
+from preimage.port.convert import convert_prior
+from preimage.port.layout import Settings
+from preimage.port.layouts_stylegan import LAYOUTS
 from preimage.weight_files import sha256
 from preimage.weights import load_prior
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from preimage.errors import WeightsError
-from preimage.inert.values import Limits, Storage, TensorView
+from preimage.port.inert.values import Limits, Storage, TensorView
 
 
 def test_everything_in_half_precision_may_have_two_names_and_not_three() -> None:

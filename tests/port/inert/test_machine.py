@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preimage.errors import WeightsError
-from preimage.inert.calls import BUILDERS, Calls
-from preimage.inert.machine import _OPERATIONS, Machine, Window
-from preimage.inert.values import Limits, Name, Record
+from preimage.port.inert.calls import BUILDERS, Calls
+from preimage.port.inert.machine import _OPERATIONS, Machine, Window
+from preimage.port.inert.values import Limits, Name, Record
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20) | st.binary(),

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.inert.calls import checked_key
-from preimage.inert.values import Array, Limits, Name, Record, Storage, TensorView
+from preimage.port.inert.calls import checked_key
+from preimage.port.inert.values import Array, Limits, Name, Record, Storage, TensorView
 
 MOST_NODES = 300_000
 MOST_DEPTH = 64

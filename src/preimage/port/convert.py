@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from preimage.errors import WeightsError
-from preimage.generate import layouts_progan, layouts_stylegan, layouts_stylegan2
-from preimage.generate.foreign import what_else
-from preimage.generate.layout import Layout, Ported, Settings, misfit
-from preimage.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, read_checkpoint, why_unreadable
+from preimage.port import layouts_progan, layouts_stylegan, layouts_stylegan2
+from preimage.port.foreign import what_else
+from preimage.port.layout import Layout, Ported, Settings, misfit
+from preimage.port.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, read_checkpoint, why_unreadable
 from preimage.texts import one_line
 from preimage.weight_files import ARCHITECTURES, FORMAT, save_prior, sha256
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.generate.layout import Layout, Ported, Settings, State, misfit, shape_of
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.layers import fir_kernel
+from preimage.port.layout import Layout, Ported, Settings, State, misfit, shape_of
 from preimage.texts import one_line
 
 _EMA = ("G_ema", "g_ema", "Gs", "ema", "decoder")  # averaged over training: these make the published pictures

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.generate.layout import Layout, Ported, Settings, State, misfit, shape_of
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
+from preimage.port.layout import Layout, Ported, Settings, State, misfit, shape_of
 from preimage.texts import one_line
 
 _MAPPING, _SYNTHESIS = "dense0.weight", "blocks.4x4.const"  # a key of each half, whatever it is nested in

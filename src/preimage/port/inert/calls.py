@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 
 from preimage.errors import WeightsError
-from preimage.inert.values import ELEMENTS, STORAGES, Array, DType, Limits, Name, Record, Storage, TensorView, counts
+from preimage.port.inert.values import (
+    ELEMENTS,
+    STORAGES,
+    Array,
+    DType,
+    Limits,
+    Name,
+    Record,
+    Storage,
+    TensorView,
+    counts,
+)
 
 MOST_KEY = 1000  # characters
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from preimage.errors import WeightsError
-from preimage.inert.calls import Calls, checked_key
+from preimage.port.inert.calls import Calls, checked_key
 
 MOST_TEXT = 1 << 25  # bytes of one text
 SMALL = 1 << 12
