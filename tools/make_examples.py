@@ -1,6 +1,6 @@
 """Write examples/face0.png …: small faces that the default prior imagined, so that no real person is shown.
 
-python benchmarks/make_examples.py --seeds 1009,1015,1026,1040
+python tools/make_examples.py --seeds 1009,1015,1026,1040
 """
 
 from __future__ import annotations

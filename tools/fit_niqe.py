@@ -1,6 +1,6 @@
 """Fit the NIQE model of small faces that the package carries, and record it in the table of weights.
 
-    python benchmarks/fit_niqe.py --data ../shared/data/faces256-train-*.zip --size 64 --block 32 --count 4000
+    python tools/fit_niqe.py --data ../shared/data/faces256-train-*.zip --size 64 --block 32 --count 4000
 
 NIQE as published looks at blocks of 96 pixels and cannot judge smaller pictures; this model looks at blocks of 32 of faces
 reduced to `--size`. Prints what it says of faces it never saw, as they are, blurred, and with noise.
@@ -9,11 +9,11 @@ reduced to `--size`. Prints what it says of faces it never saw, as they are, blu
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from embedding import write_row
 from torch import Tensor
 
 from preimage.collection import Collection
@@ -64,14 +64,12 @@ def main() -> None:
         "sha256": sha256(path),
         "licence": "CC BY-NC 4.0",
         "description": f"NIQE of faces at {options.size} pixels, blocks of {options.block}: what {source} look like",
-        "recipe": "benchmarks/fit_niqe.py",
+        "recipe": "tools/fit_niqe.py",
         "images_seen": options.count,
         "data": [a.name for a in options.data],
         "metrics": {"data": f"{options.check.name}, 200 faces", "niqe": metrics},
     }
-    table = FOLDER / "table.json"
-    rows = [r for r in json.loads(table.read_text()) if r["name"] != row["name"]]
-    table.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    write_row(row)
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:

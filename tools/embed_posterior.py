@@ -1,8 +1,8 @@
 """Put a trained posterior network into the package, with what `preimage bench` measured of it: embed, measure, embed again.
 
-python benchmarks/embed_posterior.py runs/posterior-64/posterior.safetensors --description "…"
+python tools/embed_posterior.py runs/posterior-64/posterior.safetensors --description "…"
 preimage bench --data faces256-val.zip --methods bicubic,pulse,posterior --scale 4 --seeds 0-3 -n 40 -o out
-python benchmarks/embed_posterior.py runs/posterior-64/posterior.safetensors --description "…" --report out/report.json
+python tools/embed_posterior.py runs/posterior-64/posterior.safetensors --description "…" --report out/report.json
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Put a trained prior into the package: copy the file, record its hash, images seen and metrics in the table.
 
-    python benchmarks/embed_prior.py runs/prior-faces64/prior.safetensors --description "…" --metrics quality.json
+    python tools/embed_prior.py runs/prior-faces64/prior.safetensors --description "…" --metrics quality.json
 
 `--metrics` is what `benchmarks/prior_quality.py --out` wrote for the same file. The recipe is the shipped one that gives
 its prior the name that the file states.

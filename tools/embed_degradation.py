@@ -1,6 +1,6 @@
 """Put a trained degradation into the package: copy the file, record its hash, pictures seen and metrics in the table.
 
-    python benchmarks/embed_degradation.py runs/degradation-gan-64to16/degradation.safetensors --description "…" --metrics realism.json
+    python tools/embed_degradation.py runs/degradation-gan-64to16/degradation.safetensors --description "…" --metrics realism.json
 
 `--metrics` is what `benchmarks/degradation_realism.py --out` wrote for the same file. One that is farther from natively small
 faces than bicubic downscaling is refused.

@@ -1,4 +1,4 @@
-"""What the embed_*.py scripts share: put a trained file into the package and into the table of its weights."""
+"""What the scripts share that publish weights: put a trained file into the package and into the table of its weights."""
 
 from __future__ import annotations
 
@@ -49,9 +49,14 @@ def embed(file: Path, kind: str, description: str, metrics: dict[str, Any], limi
         "data": about["trained"]["data"],
         "metrics": metrics,
     }
+    write_row(row)
+    print(f"embedded {target.name}, sha256 {row['sha256'][:12]}…, {row['images_seen']:,} pictures seen")
+
+
+def write_row(row: dict[str, Any]) -> None:
+    """Put a line into the table of weights, in the place of the one of its name or at the end."""
     table = FOLDER / "table.json"
     rows = json.loads(table.read_text()) if table.is_file() else []
     kept = [r for r in rows if r["name"] != row["name"]]
     at = next((i for i, r in enumerate(rows) if r["name"] == row["name"]), len(kept))
     table.write_text(json.dumps([*kept[:at], row, *kept[at:]], indent=1) + "\n")
-    print(f"embedded {target.name}, sha256 {row['sha256'][:12]}…, {row['images_seen']:,} pictures seen")
