@@ -30,7 +30,8 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from preimage.errors import WeightsError
-from preimage.port.pickles import UnreadableError, read_checkpoint
+from preimage.port.pickles import read_checkpoint
+from preimage.readable import UnreadableError
 
 BIG = torch.arange(3000.0).reshape(50, 60)
 TENSORS = {
@@ -460,24 +461,6 @@ def unreadable(path: Path, match: str) -> None:
         read_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_paths_that_are_no_file(tmp_path: Path) -> None:
-    for name in ("gone.pt", "gone/a.pt", "a\0.pt"):
-        unreadable(tmp_path / name, "no such file. Name a downloaded checkpoint")
-    with pytest.raises(UnreadableError, match=r"^~nobody-of-this-name/a\.pt: no such file"):
-        read_checkpoint("~nobody-of-this-name/a.pt")
-    unreadable(tmp_path / ("a" * 300), "cannot be read .File name too long")
-    unreadable(tmp_path, "is a folder, and no such file lies in it; name a downloaded checkpoint")
-    for name in ("notes.txt", "b.PTH", "a.pt"):
-        (tmp_path / name).touch()
-    (tmp_path / "c.pkl").mkdir()
-    unreadable(tmp_path, r"is a folder; name one file in it: a\.pt, b\.PTH\.$")
-    for i in range(3):
-        (tmp_path / f"d{i}.safetensors").touch()
-    unreadable(tmp_path, r"a\.pt, b\.PTH, d0\.safetensors, … \(5 in all\)\.$")
-    os.mkfifo(tmp_path / "pipe.pt")
-    unreadable(tmp_path / "pipe.pt", "is no ordinary file")
 
 
 @pytest.mark.parametrize("kind", ["zip", "safetensors"])

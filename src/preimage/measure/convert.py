@@ -21,7 +21,8 @@ from torch import Tensor
 from preimage.errors import WeightsError
 from preimage.files import write_bytes_atomic
 from preimage.measure.networks import FORMAT, NETWORKS, NetworkEntry, identify, weights_folder
-from preimage.port.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, find_file, read_checkpoint
+from preimage.port.pickles import MOST_MESSAGE, SUFFIXES, Checkpoint, read_checkpoint
+from preimage.readable import UnreadableError, find_file
 from preimage.texts import one_line
 from preimage.weight_files import sha256
 
@@ -66,7 +67,7 @@ def convert(path: str | Path, out: str | Path | None = None, checkpoint: Checkpo
     """
     from safetensors.torch import save
 
-    path, _ = find_file(path)
+    path, _ = find_file(path, SUFFIXES)
     state = _flat(checkpoint or _read(path))
     entry = _entry(state)
     if entry is None:

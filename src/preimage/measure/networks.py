@@ -23,7 +23,7 @@ from preimage.nets.features import FeatureNetwork, SqueezeNet, VGG19Distilled
 from preimage.nets.inception import FIDInception
 from preimage.nets.mobilefacenet import MobileFaceNet
 from preimage.nets.trunks import VGG16, AlexNet, SqueezeNet11
-from preimage.port.pickles import UnreadableError, find_file, why_unreadable
+from preimage.readable import UnreadableError, find_file, why_unreadable
 from preimage.texts import one_line
 from preimage.weight_files import sha256
 from preimage.weights import download as fetch

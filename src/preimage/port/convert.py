@@ -17,14 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from preimage.errors import WeightsError
-from preimage.port import layouts_progan, layouts_stylegan, layouts_stylegan2
+from preimage.port import layouts_progan, layouts_rosinality, layouts_stylegan, layouts_stylegan2
 from preimage.port.foreign import what_else
 from preimage.port.layout import Layout, Ported, Settings, misfit
-from preimage.port.pickles import MOST_MESSAGE, Checkpoint, UnreadableError, read_checkpoint, why_unreadable
+from preimage.port.pickles import MOST_MESSAGE, Checkpoint, read_checkpoint
+from preimage.readable import UnreadableError, why_unreadable
 from preimage.texts import one_line
 from preimage.weight_files import ARCHITECTURES, FORMAT, save_prior, sha256
 
-LAYOUTS: tuple[Layout, ...] = (*layouts_stylegan2.LAYOUTS, *layouts_stylegan.LAYOUTS, *layouts_progan.LAYOUTS)
+LAYOUTS: tuple[Layout, ...] = (
+    *layouts_stylegan2.LAYOUTS,
+    *layouts_rosinality.LAYOUTS,
+    *layouts_stylegan.LAYOUTS,
+    *layouts_progan.LAYOUTS,
+)
 """Every layout that can be converted; the first that matches is taken."""
 
 UNCONFIRMED = "not stated; confirm it"

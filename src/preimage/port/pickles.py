@@ -8,13 +8,10 @@ compared with the bytes it has before anything is allocated; large tensors stay 
 
 from __future__ import annotations
 
-import errno
 import mmap
-import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from preimage.port.inert.calls import Calls, checked_key
 from preimage.port.inert.machine import Machine, Window
 from preimage.port.inert.names import Finder
 from preimage.port.inert.values import STORAGES, Array, Limits, Name, Storage, TensorView
+from preimage.readable import UnreadableError, find_file, why_unreadable
 from preimage.texts import one_line
 
 SUFFIXES = (".pt", ".pth", ".pkl", ".safetensors")
@@ -34,11 +32,6 @@ MOST_INDEX = 1 << 24  # bytes of a zip archive's table of contents
 MOST_NESTED = 3  # files inside files
 _MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # how PyTorch's older format starts
 _AGAIN = "Download it again and compare its size with the published one."
-_NO_MEMORY = ("cannot allocate memory", "can't allocate memory", "not enough memory", "(os error 12)")
-
-
-class UnreadableError(WeightsError):
-    """A file that cannot be read here, whatever is in it: missing, a folder, no permission, too little memory."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         WeightsError: none of the known kinds, and what it is instead; cut short or damaged; or it asks for something that
             plain weights do not need, such as a system command.
     """
-    path, size = find_file(path)
+    path, size = find_file(path, SUFFIXES)
     try:
         return _read(path, size)
     except WeightsError as error:
@@ -82,57 +75,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise WeightsError(
             f"{path}: cut short or damaged ({size} bytes; {one_line(error)}). Nothing in it was executed. {_AGAIN}"
         ) from None
-
-
-def find_file(path: str | Path, suffixes: Sequence[str] = SUFFIXES) -> tuple[Path, int]:
-    """A file that is there, and its size in bytes.
-
-    Args:
-        path: as the user gives it.
-        suffixes: of the files that would be taken; from a folder the message names such ones.
-
-    Raises:
-        UnreadableError: no such file, a folder, no ordinary file, or its folder may not be entered.
-    """
-    wanted = ", ".join(suffixes)
-    try:
-        path = Path(path).expanduser()
-        about = path.stat()
-    except (FileNotFoundError, NotADirectoryError, RuntimeError, ValueError):  # also ~nobody, or a zero byte
-        raise UnreadableError(f"{path}: no such file. Name a downloaded checkpoint ({wanted}).") from None
-    except OSError as error:
-        raise UnreadableError(f"{path}: {why_unreadable(error) or one_line(error)}") from None
-    if stat.S_ISDIR(about.st_mode):
-        raise UnreadableError(f"{path}: is a folder{_in_folder(path, suffixes)}")
-    if not stat.S_ISREG(about.st_mode):
-        raise UnreadableError(f"{path}: is no ordinary file. Name a downloaded checkpoint ({wanted}).")
-    return path, about.st_size
-
-
-def _in_folder(path: Path, suffixes: Sequence[str]) -> str:
-    """The rest of a sentence on a folder that was given for a file."""
-    try:
-        names = sorted(p.name for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    except OSError:
-        return "; name one file in it."
-    if not names:
-        return f", and no such file lies in it; name a downloaded checkpoint ({', '.join(suffixes)})."
-    more = f", … ({len(names)} in all)" if len(names) > 3 else ""
-    return f"; name one file in it: {', '.join(names[:3])}{more}."
-
-
-def why_unreadable(error: BaseException) -> str:
-    """What keeps a file from being read, and what to do; empty where the fault is in the file itself."""
-    number, says = getattr(error, "errno", None), str(error).lower()
-    system = isinstance(error, OSError | RuntimeError) or type(error).__name__ == "SafetensorError"
-    lacking = system and any(mark in says for mark in _NO_MEMORY)
-    if lacking or isinstance(error, MemoryError) or number == errno.ENOMEM:
-        return "takes more memory to read than there is. Close other programs, or read it on a machine with more."
-    if isinstance(error, PermissionError) or number == errno.EACCES:
-        return "no permission to read it. Change its permissions (chmod +r), or those of its folder."
-    if isinstance(error, OSError) and number is not None:  # without a number it is raised here, of a damaged archive
-        return f"cannot be read ({error.strerror or one_line(error)}). Check the disk that it is on, or copy it again."
-    return ""
 
 
 def _read(path: Path, size: int) -> Checkpoint:
