@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from preimage.errors import PreimageError, RecipeError
 from preimage.texts import one_line, parse_yaml
+from preimage.train.values import built, missing, names, shown, typed
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 LARGEST = 2**20
@@ -152,13 +151,13 @@ def _parsed(name: str | Path, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise _unreadable(name, error) from None
     if not isinstance(values, dict):
-        what = "is empty" if values is None else f"holds {_shown(values)}"
+        what = "is empty" if values is None else f"holds {shown(values)}"
         raise _error(name, f"{what}; a recipe must be a mapping of settings such as `network: stylegan2`.")
     network = values.get("network")
     if not isinstance(network, str) or network not in TRAINERS:
         near = [] if "network" in values else difflib.get_close_matches("network", values, n=1)
         hint = f"; rename {near[0]!r:.60} to 'network'" if near else ""
-        raise _error(name, f"network: {_shown(network)}; a recipe must name one of {', '.join(TRAINERS)}{hint}.")
+        raise _error(name, f"network: {shown(network)}; a recipe must name one of {', '.join(TRAINERS)}{hint}.")
     return values
 
 
@@ -198,12 +197,11 @@ def build_recipe(name: str | Path, trainer: Trainer, values: Mapping[str, Any]) 
     Raises:
         RecipeError: unknown or missing keys, wrong types, contradictions; one line that names the recipe.
     """
-    typed = _typed(name, trainer, values)
-    missing = [f.name for f in fields(trainer.settings) if _required(f) and f.name not in typed]
-    if missing:
-        raise _error(name, f"{', '.join(missing)}: must be given.")
+    known = _typed(name, trainer, values)
+    if lacking := missing(trainer.settings, known):
+        raise _error(name, f"{', '.join(lacking)}: must be given.")
     try:
-        return _built(trainer.settings, typed)
+        return built(trainer.settings, known)
     except (PreimageError, ValueError, TypeError, ArithmeticError) as error:
         raise _error(name, one_line(error, 800)) from None
 
@@ -218,30 +216,6 @@ def load_recipe(name: str | Path) -> tuple[Trainer, Any]:
     return trainer, build_recipe(name, trainer, values)
 
 
-def _required(f: Any) -> bool:
-    return f.default is MISSING and f.default_factory is MISSING
-
-
-def _built(settings: type, values: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(settings)
-    parts = {}
-    for key, value in values.items():
-        try:
-            parts[key] = _built(hints[key], value) if is_dataclass(hints[key]) else value
-        except (PreimageError, ValueError) as error:
-            raise ValueError(f"{key}: {error}") from None
-    return settings(**parts)
-
-
-def _names(settings: type, prefix: str = "") -> list[str]:
-    """All keys, nested ones with dots."""
-    hints, found = get_type_hints(settings), []
-    for f in fields(settings):
-        nested = _names(hints[f.name], f"{prefix}{f.name}.") if is_dataclass(hints[f.name]) else []
-        found += [prefix + f.name, *nested]
-    return found
-
-
 def check_overrides(name: str | Path, trainer: Trainer, argv: Sequence[str], others: Sequence[str] = ()) -> None:
     """Refuse options of a command line that are no settings of the recipe.
 
@@ -254,7 +228,7 @@ def check_overrides(name: str | Path, trainer: Trainer, argv: Sequence[str], oth
     Raises:
         RecipeError: the first that is unknown, with the nearest setting.
     """
-    known = _names(trainer.settings)
+    known = names(trainer.settings)
     for word in argv:
         key = word[2:].partition("=")[0]
         if not word.startswith("--") or not key or key in (*known, *others):
@@ -268,76 +242,7 @@ def check_overrides(name: str | Path, trainer: Trainer, argv: Sequence[str], oth
 
 
 def _typed(name: str | Path, trainer: Trainer, values: Mapping[str, Any]) -> dict[str, Any]:
-    def mapping(value: Any, settings: type, place: str) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{place}: {_shown(value)} is not a mapping of settings")
-        hints, known, out = get_type_hints(settings), [f.name for f in fields(settings)], {}
-        for key, inner in value.items():
-            where = f"{place}.{key}" if place else key
-            if key not in known:
-                raise ValueError(unknown(where, known))
-            out[key] = (
-                mapping(inner, hints[key], where) if is_dataclass(hints[key]) else _value(inner, hints[key], where)
-            )
-        return out
-
-    def unknown(where: str, known: list[str]) -> str:
-        if where in trainer.replaced:
-            return f"{where}: {trainer.replaced[where]}"
-        near = difflib.get_close_matches(where, _names(trainer.settings), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        return f"{where:.60}: no such setting; {hint}"
-
     try:
-        return mapping(values, trainer.settings, "")
+        return typed(trainer.settings, values, trainer.replaced)
     except ValueError as error:
         raise _error(name, str(error)) from None
-
-
-def _value(value: Any, hint: Any, place: str) -> Any:
-    """A value as the type of its setting wants it: lists become tuples, `1e-3`, which YAML takes for a text, a number."""
-    kind, parts = get_origin(hint), get_args(hint)
-    if kind in (Union, UnionType):  # of something and None
-        return None if value is None else _value(value, next(p for p in parts if p is not type(None)), place)
-    if kind in (list, tuple):
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{place}: {_shown(value)} is not a list; put it in brackets")
-        hints = [parts[0]] * len(value) if kind is list or parts[-1] is Ellipsis else parts
-        if len(hints) != len(value):
-            raise ValueError(f"{place}: {_shown(value)} must have {len(hints)} entries")
-        return kind(_value(v, h, f"{place}[{i}]") for i, (v, h) in enumerate(zip(value, hints, strict=True)))
-    converted = _scalar(value, hint)
-    if converted is None:
-        raise ValueError(f"{place}: {_shown(value)} is not {SCALARS[hint]}")
-    return converted
-
-
-SCALARS = {
-    int: "an integer (below 2^53)",
-    float: "a finite number",
-    bool: "true or false",
-    str: "a text; put it in quotes",
-}
-
-
-def _scalar(value: Any, hint: type) -> Any:
-    """The value of this type, or None if it is not of it; true and false are no numbers here."""
-    if hint is bool or isinstance(value, bool):
-        return value if hint is bool and isinstance(value, bool) else None
-    if hint is float and isinstance(value, int | float | str):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            return None
-        return number if math.isfinite(number) else None
-    if hint is int:
-        return value if isinstance(value, int) and abs(value) < 2**53 else None
-    return value if isinstance(value, hint) else None
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(list(value) if isinstance(value, tuple) else value)
-    except ValueError:  # an integer of more digits than Python prints
-        text = "a number of thousands of digits"
-    return text if len(text) <= 60 else f"{text[:59]}…"
