@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from preimage.cli import main
-from preimage.files import find_images, save_png
+from preimage.files import save_png
 from preimage.generate.own import MEMBERS
 from preimage.image import read_image
+from preimage.inputs import find_images
 from preimage.weights import load_prior
 
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from preimage.errors import InputError
-from preimage.files import EXTENSIONS
 from preimage.image import MAX_SIDE, as_picture
+from preimage.inputs import EXTENSIONS
 from preimage.texts import one_line
 
 INDEX = "index.csv"

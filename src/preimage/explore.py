@@ -13,8 +13,8 @@ import torch
 from preimage.candidates import Candidates, package_version
 from preimage.degrade.learned import Operator
 from preimage.errors import MethodError, OccupiedError, OutputError, PreimageError
-from preimage.files import find_images, unique_stems
 from preimage.image import as_picture, picture_size, read_image
+from preimage.inputs import find_images, unique_stems
 from preimage.invert.method import Method, Varies
 from preimage.invert.problem import by_name, check_sides, check_size, degradation_for
 from preimage.invert.registry import DEFAULT, load

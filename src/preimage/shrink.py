@@ -15,8 +15,9 @@ from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.corrupt import Corruption, parse_corruption
 from preimage.degrade.linear import make_operator
 from preimage.errors import OperatorError, OutputError, PreimageError
-from preimage.files import find_images, make_folder, save_png, unique_stems
+from preimage.files import make_folder, save_png
 from preimage.image import read_image, to_uint8
+from preimage.inputs import find_images, unique_stems
 from preimage.processes import remove_litter
 from preimage.seeds import MAX_COUNT
 from preimage.weights import load_degradation

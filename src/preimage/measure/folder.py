@@ -22,8 +22,9 @@ from preimage.collection import Collection
 from preimage.degrade.learned import WHY_INEXACT
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import InputError
-from preimage.files import EXTENSIONS, read_provenance
+from preimage.files import read_provenance
 from preimage.image import read_image
+from preimage.inputs import EXTENSIONS
 from preimage.measure.groups import parse_groups
 from preimage.verify import linear_operator, recorded_operator
 
