@@ -31,6 +31,7 @@ from preimage.measure.distances import FeatureScale, frechet_distance, kernel_di
 from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.features import FeatureNetwork
 from preimage.sheet import contact_sheet
+from preimage.train.data import to_tensor
 from preimage.train.small_faces import count_by_side, small_faces
 from preimage.weights import load_degradation, training_record
 
@@ -119,9 +120,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     references, sides = {}, {}
     for name, span in ((f"{native[0]}-{native[1]} px", native), ("all", widest)):
         found, sides[name] = small_faces([str(args.small)], low, span)
-        references[name] = torch.from_numpy(found).permute(0, 3, 1, 2).float() / 255
+        references[name] = to_tensor(found)
     seen, sides["train"] = small_faces([str(args.seen)], low, native)
-    sets["natively small, train"] = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
+    sets["natively small, train"] = to_tensor(seen)
     units, _ = small_faces([str(args.seen)], low, widest)
     result: dict[str, Any] = {
         "model": args.model,
@@ -134,9 +135,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for judge in JUDGES:
         network, label = load_network(judge, args.weights), NETWORKS[judge].label
         real = {k: features(network, enlarged(v, side)) for k, v in references.items()}
-        scale = FeatureScale.of(
-            features(network, enlarged(torch.from_numpy(units).permute(0, 3, 1, 2).float() / 255, side))
-        )
+        scale = FeatureScale.of(features(network, enlarged(to_tensor(units), side)))
         of_sets = {k: features(network, enlarged(v, side)) for k, v in sets.items()}
         result["distances"][label] = {
             made: {name: distances(x, reference, scale) for name, reference in real.items()}

@@ -23,6 +23,7 @@ from preimage.invert.settings import SearchSettings
 from preimage.measure.distances import FeatureScale, kernel_distance
 from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.layers import channels_last
+from preimage.train.data import to_tensor
 from preimage.train.small_faces import count_by_side, small_faces
 
 DATA = Path("../shared/data")
@@ -48,7 +49,7 @@ def parser(text: str | None, count: int) -> argparse.ArgumentParser:
 def native_photos(args: argparse.Namespace, side: int) -> tuple[Tensor, str]:
     """Natively small faces (n, 3, side, side) on the 8-bit grid, evenly out of the folder, and what they are in words."""
     found, sides = small_faces([str(args.small)], side, tuple(args.native))
-    photos = torch.from_numpy(found).permute(0, 3, 1, 2).float() / 255
+    photos = to_tensor(found)
     places = spaced(len(photos), args.count)
     return photos[places], count_by_side([sides[i] for i in places])
 

@@ -31,7 +31,7 @@ from preimage.generate.prior import Prior
 from preimage.measure.distances import FeatureScale, FeatureStatistics, frechet_distance, kernel_distance
 from preimage.measure.judges import JUDGES, is_partial, training_features
 from preimage.nets.features import FeatureNetwork
-from preimage.train.data import load_pictures
+from preimage.train.data import load_pictures, to_tensor
 from preimage.weights import default_prior, load_prior, training_record, weight_table
 
 DATA = Path("../shared/data")
@@ -69,8 +69,7 @@ def reader(pictures: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> Reader
     """Batches of the chosen rows of (n, s, s, 3) uint8 pictures, as public tensors."""
 
     def read(start: int, stop: int) -> Tensor:
-        chosen = np.stack([pictures[i] for i in rows[start:stop]])
-        return torch.from_numpy(chosen).permute(0, 3, 1, 2).float() / 255
+        return to_tensor(np.stack([pictures[i] for i in rows[start:stop]]))
 
     return read
 

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from preimage.measure.distances import FeatureScale, frechet_distance
-from preimage.train.data import load_pictures
+from preimage.train.data import load_pictures, to_tensor
 from preimage.weights import load_prior
 
 RECIPE: dict[str, Any] = {
@@ -83,7 +83,7 @@ def distance(recipe: Path, real: torch.Tensor) -> float:
 
 def equality(args: argparse.Namespace, out: Path) -> None:
     pictures = load_pictures(args.data, 16, progress=False)
-    real = pixels(torch.from_numpy(pictures[:].copy()).permute(0, 3, 1, 2).float() / 255)
+    real = pixels(to_tensor(pictures[:].copy()))
     keys = ("loss_d", "loss_g", "sign", "augment", "path_length")
     rows: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for processes, found in rows.items():

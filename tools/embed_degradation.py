@@ -8,12 +8,11 @@ faces than bicubic downscaling is refused.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from embedding import embed
+from embedding import arguments, embed
 
 LIMIT = 5_000_000  # bytes
 
@@ -30,9 +29,7 @@ def measured(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--description", required=True)
+    parser = arguments(__doc__)
     parser.add_argument("--metrics", type=Path, required=True)
     options = parser.parse_args()
     embed(options.file, "degradation", options.description, measured(options.metrics), LIMIT)

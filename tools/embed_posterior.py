@@ -7,13 +7,12 @@ python tools/embed_posterior.py runs/posterior-64/posterior.safetensors --descri
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from embedding import embed
+from embedding import arguments, embed
 
 METHOD = "posterior"
 
@@ -33,9 +32,7 @@ def measured(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--description", required=True)
+    parser = arguments(__doc__)
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
     embed(options.file, "upsampler", options.description, measured(options.report) if options.report else {})

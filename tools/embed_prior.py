@@ -8,12 +8,11 @@ its prior the name that the file states.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from embedding import embed
+from embedding import arguments, embed
 
 from preimage.weight_files import read_metadata
 
@@ -28,9 +27,7 @@ def measured(path: Path, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--description", required=True)
+    parser = arguments(__doc__)
     parser.add_argument("--metrics", type=Path)
     options = parser.parse_args()
     name = read_metadata(options.file)["name"]

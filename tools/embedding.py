@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from preimage.train.recipes import list_recipes, recipe_text
+from preimage.train.recipes import list_recipes, read_recipe
 from preimage.weight_files import read_metadata, read_module, sha256
 from preimage.weights import FOLDER
 
 LIMIT = 25 * 2**20  # bytes a single embedded file may have
 
 
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """What every such script asks for: the trained file, and a sentence on it."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--description", required=True)
+    return parser
+
+
 def recipe_of(name: str) -> str:
     """The shipped recipe that trains a network of this name."""
     for recipe in list_recipes():
-        if yaml.safe_load(recipe_text(recipe)).get("name") == name:
+        if read_recipe(recipe)[1].get("name") == name:
             return recipe
     raise SystemExit(
         f"no shipped recipe has `name: {name}`; add the one that trained this file to src/preimage/recipes."

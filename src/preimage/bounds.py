@@ -12,6 +12,16 @@ DEEPEST = 64
 """Most layers of a mapping network, or blocks of an encoder; published ones have 8 or 12."""
 
 
+def check_resolution(what: str, side: object, least: int) -> None:
+    """Refuse a side of pictures that is no power of two from `least` to 1024.
+
+    Raises:
+        WeightsError: it calls the network `what`.
+    """
+    if type(side) is not int or not least <= side <= 1024 or side & (side - 1):
+        raise WeightsError(f"{what} resolution {side!r:.40}: must be a power of two from {least} to 1024.")
+
+
 def check_whole(what: str, values: Mapping[str, object], low: int, high: int) -> None:
     """Refuse values that are not whole numbers within bounds; 64.0 and true are none.
 

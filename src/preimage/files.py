@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from preimage.errors import InputError, OccupiedError, OutputError
-from preimage.image import MAX_SIDE, open_image, to_pillow
+from preimage.image import check_side, open_image, to_pillow
 from preimage.processes import temporary_name
 from preimage.texts import TextError, one_line, parse_json, parse_yaml
 
@@ -75,10 +75,7 @@ def read_provenance(path: str | Path) -> dict[str, str]:
         InputError: see `read_image`.
     """
     with open_image(Path(path)) as image:
-        if max(image.size) > MAX_SIDE:  # Pillow decodes a PNG before it tells all of its text
-            raise InputError(
-                f"{path}: {image.width}x{image.height} pixels, more than {MAX_SIDE} on a side; crop it to the face"
-            )
+        check_side(image, path)  # Pillow decodes a PNG before it tells all of its text
         return {key: str(value) for key, value in getattr(image, "text", {}).items()}
 
 

@@ -63,9 +63,7 @@ def read_image(path: str | Path, *, max_side: int = MAX_SIDE) -> Picture:
     """
     path = Path(path)
     with open_image(path) as image:
-        if max(image.size) > max_side:
-            size = f"{image.width}×{image.height}"
-            raise InputError(f"{path}: {size} pixels, more than {max_side} on a side; crop it to the face")
+        check_side(image, path, max_side)
         pixels, notes = _decode(image, str(path))
     return Picture(pixels, tuple(notes), path)
 
@@ -95,12 +93,21 @@ def decoded_size(path: str | Path) -> tuple[int, int]:
         InputError: see `open_image`; or more than `MAX_SIDE` pixels on a side, which are not decoded.
     """
     with open_image(Path(path)) as image:
-        if max(image.size) > MAX_SIDE:
-            raise InputError(
-                f"{path}: {image.width}×{image.height} pixels, more than {MAX_SIDE} on a side; crop it to the face"
-            )
+        check_side(image, path)
         image.load()
         return image.width, image.height
+
+
+def check_side(image: Image.Image, path: str | Path, most: int = MAX_SIDE) -> None:
+    """Refuse a picture whose longer side has more than `most` pixels, before it is decoded.
+
+    Raises:
+        InputError: it names the file.
+    """
+    if max(image.size) > most:
+        raise InputError(
+            f"{path}: {image.width}×{image.height} pixels, more than {most} on a side; crop it to the face"
+        )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from PIL import Image
 from preimage.collection import Collection
 from preimage.errors import InputError
 from preimage.processes import host
-from preimage.train.data import Crops, batches, load_crops, load_pictures
+from preimage.train.data import Crops, batches, load_crops, load_pictures, to_tensor
 
 
 def picture(index: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -300,3 +300,9 @@ def test_a_folder_inside_an_archive_and_pictures_held_back(tmp_path, monkeypatch
     assert values[0] == {20, 40, 60, 80, 100, 120}
     with pytest.raises(InputError, match="holds no picture in train/none/"):
         load_pictures([f"{tmp_path / 'faces.zip'}/train/none"], 16, progress=False)
+
+
+def test_bytes_become_public_tensors():
+    x = to_tensor(np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3))
+    assert (x.shape, x.dtype) == ((2, 3, 3, 4), torch.float32)
+    assert float(x[1, 2, 0, 1]) == pytest.approx((36 + 3 + 2) / 255)

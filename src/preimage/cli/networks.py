@@ -58,9 +58,9 @@ def train(options: Namespace) -> int:
     trainer, _ = read_recipe(name)
     recipe = build_recipe(name, trainer, given)
     if dry:
-        import yaml
+        from preimage.files import to_yaml
 
-        print(yaml.safe_dump(asdict(recipe), sort_keys=False) + trainer.describe(recipe))
+        print(to_yaml(asdict(recipe)) + trainer.describe(recipe))
         return 0
     print(f"exported {trainer.train(recipe, resume=resume, stop_after=stop_after)}")
     return 0

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from preimage.bounds import WIDEST, check_whole
+from preimage.bounds import WIDEST, check_resolution, check_whole
 from preimage.errors import MethodError, WeightsError
 from preimage.nets.layers import SQRT2, EqualConv2d, pixel_norm
 from preimage.seeds import normal
@@ -48,8 +48,7 @@ class ProGANConfig:
 
     def __post_init__(self) -> None:
         side = self.resolution
-        if type(side) is not int or not 4 <= side <= 1024 or side & (side - 1):
-            raise WeightsError(f"ProGAN resolution {side!r:.40}: must be a power of two from 4 to 1024.")
+        check_resolution("ProGAN", side, 4)
         check_whole("ProGAN", {"channel_base": self.channel_base}, side, WIDEST * side)
         check_whole("ProGAN", {"channel_max": self.channel_max, "z_dim": self.z_dim}, 1, WIDEST)
         for name in ("normalise_latent", "normalise_first"):

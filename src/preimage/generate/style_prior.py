@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from preimage.bounds import DEEPEST, WIDEST, check_whole
-from preimage.errors import WeightsError
+from preimage.bounds import DEEPEST, WIDEST, check_resolution, check_whole
 from preimage.generate.prior import fit_gaussian
 from preimage.seeds import normal
 
@@ -39,8 +38,7 @@ class StyleConfig:
 
     def __post_init__(self) -> None:
         side = self.resolution
-        if type(side) is not int or not 8 <= side <= 1024 or side & (side - 1):
-            raise WeightsError(f"{self.family} resolution {side!r:.40}: must be a power of two from 8 to 1024.")
+        check_resolution(self.family, side, 8)
         check_whole(self.family, {"channel_base": self.channel_base}, side, WIDEST * side)
         dimensions = {name: getattr(self, name) for name in ("channel_max", "z_dim", "w_dim")}
         check_whole(self.family, dimensions, 1, WIDEST)

@@ -49,6 +49,11 @@ def load_pictures(
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def to_tensor(pictures: Pictures, device: torch.device | str = "cpu") -> Tensor:
+    """Pictures (n, h, w, 3) uint8 -> (n, 3, h, w) float32 in [0, 1]; they move to the device as bytes."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
 def archive_of(source: str) -> tuple[str, str]:
     """An archive or folder, and the folder inside it, `faces.zip/train` -> (`faces.zip`, `train/`)."""
     path = Path(source)
@@ -211,7 +216,7 @@ def batches(
             flips.append(bool(hashlib.blake2b(f"{seed}/{epoch}/{place}".encode(), digest_size=1).digest()[0] & 1))
             position += 1
         batch = np.stack([pictures[i][:, ::-1] if flip else pictures[i] for i, flip in zip(chosen, flips, strict=True)])
-        yield torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(255)
+        yield to_tensor(batch)
 
 
 _orders: dict[tuple[int, int, int], NDArray[np.int64]] = {}

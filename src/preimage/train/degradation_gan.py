@@ -26,7 +26,7 @@ from preimage.nets.residual import ResidualDiscriminator
 from preimage.seeds import generator
 from preimage.train import losses
 from preimage.train.augment import augment
-from preimage.train.data import Pictures, archive_of, batches, load_pictures
+from preimage.train.data import Pictures, archive_of, batches, load_pictures, to_tensor
 from preimage.train.degradation_gan_settings import Discriminator as Discriminator
 from preimage.train.degradation_gan_settings import Recipe as Recipe
 from preimage.train.loop import Run, alone, evaluating, every, set_rates, share, stepped, update_average
@@ -219,7 +219,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 def mean_score(d: ResidualDiscriminator, faces: Pictures) -> Tensor:
     """What the discriminator thinks of these small faces (n, h, w, 3) uint8, as they are, on average."""
     device = next(d.parameters()).device
-    x = torch.from_numpy(np.ascontiguousarray(faces)).to(device).permute(0, 3, 1, 2).float() / 255
+    x = to_tensor(np.ascontiguousarray(faces), device)
     with evaluating(d):
         (features,) = d.project(x)
         return d([features])[0].mean()
