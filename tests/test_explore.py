@@ -267,7 +267,7 @@ def test_values_of_another_kind_are_refused(prior, tiny_lr, wrong):
 
 
 def test_a_large_array_is_refused_by_its_shape(prior, monkeypatch):
-    monkeypatch.setattr(image, "_numbers", lambda *_: pytest.fail("converted"))
+    monkeypatch.setattr(image, "array_values", lambda *_: pytest.fail("converted"))
     for large in (np.zeros((3000, 3000, 3), np.uint8), torch.zeros(1, 3, 3000, 3000, dtype=torch.uint8)):
         with pytest.raises(preimage.PreimageError, match="the picture is 3000x3000"):
             preimage.upsample(large, "0", prior=prior, method="pulse")
