@@ -14,7 +14,7 @@ from preimage.measure.render.tables import (
     IMAGINED,
     AuditRow,
     Cell,
-    CostRow,
+    Line,
     Row,
     audit_rows,
     audit_summary,
@@ -252,7 +252,7 @@ def _wrap(line: str, width: int) -> str:
 # ------------------------------------------------------------------------------------------------------------ shared
 
 
-def _published(row: Row | CostRow, escape: Callable[[str], str]) -> str:
+def _published(row: Row | Line, escape: Callable[[str], str]) -> str:
     return "; ".join(f"{p.value:g} ({escape(p.method)}, note {i})" for p, i in row.published)
 
 
