@@ -19,7 +19,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from preimage.measure.report import Curve, Estimate
@@ -39,6 +39,7 @@ _STYLE = {
     "font.size": 12,
     "text.color": _INK,
     "axes.titlesize": 12,
+    "axes.formatter.limits": (-3, 5),
     "axes.labelcolor": _INK,
     "axes.edgecolor": _MUTED,
     "axes.spines.left": False,
@@ -161,8 +162,8 @@ def interval_chart(name: str, bars: Sequence[Bar], unit: str, lower_is_better: b
         axes.set_yticks(centres, [_short(line, 18) for line in lines], color=_INK)
         axes.grid(False)
         axes.grid(axis="x")
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+.4g}".replace("-", "−") if v else "0"))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
+        axes.xaxis.set_major_formatter(_Signed())
         if lower_is_better is not None:
             axes.set_title("← better" if lower_is_better else "← worse", loc="left")
             axes.set_title("worse →" if lower_is_better else "better →", loc="right")
@@ -170,6 +171,14 @@ def interval_chart(name: str, bars: Sequence[Bar], unit: str, lower_is_better: b
 
     height = 34 + 20 * (lower_is_better is not None) + 16 * bool(unit) + 12 * len(bars) + 10 * len(lines)
     return _draw(name, (_WIDTH, height), paint, label)
+
+
+class _Signed(ScalarFormatter):
+    """With a plus before what is above 0."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = super().__call__(x, pos)
+        return f"+{text}" if x > 0 and text.strip("0.") else text
 
 
 def _bar(axes: Axes, y: float, index: int, e: Estimate) -> None:
