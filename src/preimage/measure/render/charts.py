@@ -88,13 +88,15 @@ def curve_chart(
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
         if not counts and 0 <= 2 * left <= right:
             axes.set_xlim(left=-0.05 * right)  # a mark at 0 stays clear of the numbers beside it
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS, integer=counts))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS, integer=counts, min_n_ticks=1))
         doublings = counts and 0 < 16 * left <= right
         if doublings:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel(_short(curves[0].x_label, 40) + " (log scale)" * doublings, loc="right")
-        heading = "\n".join(_short(line, 54) for line in textwrap.wrap(curves[0].y_label, 54)[:2])
+        axes.set_xlabel(
+            _short(curves[0].x_label, 34) + " (log scale)" * doublings, loc="left"
+        )  # right is the power of ten
+        heading = "\n".join(_short(line, 46) for line in textwrap.wrap(curves[0].y_label, 46)[:2])
         axes.figure.suptitle(heading, x=0.01, ha="left", size=12)
 
     return _draw(name, (_WIDTH, 240), paint, label)

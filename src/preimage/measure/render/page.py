@@ -81,7 +81,7 @@ def to_html(report: Report) -> str:
         notes=footnotes(report),
         sources={c.name: c.source for c in columns(report).values() if c.source},
     )
-    return page.encode(errors="replace").decode()  # half surrogates: file names that are not UTF-8
+    return page.strip().encode(errors="replace").decode() + "\n"  # half surrogates: file names that are not UTF-8
 
 
 @cache
