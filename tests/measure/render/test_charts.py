@@ -125,6 +125,14 @@ def test_points_that_are_not_finite_are_left_out() -> None:
     assert curve_chart("a", [(0, Curve("c", "x", "y", (math.nan,), (1.0,)))], "label", [curve]) == ""
 
 
+@pytest.mark.parametrize("value", [0.0, -2.0, 1e9])
+def test_a_single_point_and_a_level_curve_are_drawn(value: float) -> None:
+    for x in ((0.0,), (0.0, 0.0), (0.0, 5.0)):
+        for counts in (False, True):
+            svg = curves(Curve("c", "x", "y", x, (value,) * len(x)), counts=counts)
+            assert {mark[1] for mark in marks(svg)} == {marks(svg)[0][1]}
+
+
 def test_marks_of_dense_curves_stay_apart() -> None:
     x = tuple(float(i) for i in range(500))
     places = [mark[0] for mark in marks(curves(Curve("c", "x", "y", x, x)))]

@@ -42,12 +42,6 @@ _STYLE = {
     "axes.formatter.limits": (-3, 5),
     "axes.labelcolor": _INK,
     "axes.edgecolor": _MUTED,
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
     "grid.color": _LINE,
     "xtick.color": _MUTED,
     "ytick.color": _MUTED,
@@ -79,6 +73,7 @@ def curve_chart(
     held = np.concatenate([_points(c.x, y) for c in (*curves, *within) for y in (c.y, c.ideal)])
 
     def paint(axes: Axes) -> None:
+        axes.grid(axis="y")
         axes.update_datalim(held)
         for index, curve in series:
             _curve(axes, index, curve)
@@ -93,19 +88,20 @@ def curve_chart(
         if doublings:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel(
-            _short(curves[0].x_label, 34) + " (log scale)" * doublings, loc="left"
-        )  # right is the power of ten
-        heading = "\n".join(_short(line, 46) for line in textwrap.wrap(curves[0].y_label, 46)[:2])
+        scale = " (log scale)" if doublings else ""
+        axes.set_xlabel(_short(curves[0].x_label, 34) + scale, loc="left")  # on the right stands a power of ten
+        heading = "\n".join(
+            _short(line, 46) for line in textwrap.wrap(curves[0].y_label, 46, break_on_hyphens=False)[:2]
+        )
         axes.figure.suptitle(heading, x=0.01, ha="left", size=12)
 
     return _draw(name, (_WIDTH, 240), paint, label)
 
 
-def _points(x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
-    """(n, 2), where both are finite, from left to right."""
-    pairs = zip(x, y, strict=False)
-    return np.array(sorted(p for p in pairs if np.isfinite(p).all()), dtype=np.float64).reshape(-1, 2)
+def _points(*columns: Sequence[float]) -> NDArray[np.float64]:
+    """(n, columns): x, y and what belongs to them, where x and y are finite, from left to right."""
+    rows = [row for row in zip(*columns, strict=False) if np.isfinite(row[:2]).all()]
+    return np.array(sorted(rows), dtype=np.float64).reshape(-1, len(columns))
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -114,19 +110,16 @@ def _look(index: int) -> dict[str, Any]:
 
 
 def _curve(axes: Axes, index: int, curve: Curve) -> None:
-    look, points, ideal = _look(index), _points(curve.x, curve.y), _points(curve.x, curve.ideal)
-    weights = dict(zip(zip(curve.x, curve.y, strict=False), curve.weight, strict=False))
-    shares = np.nan_to_num([weights.get((x, y), 0.0) for x, y in points.tolist()], posinf=0.0)
+    look, ideal = _look(index), _points(curve.x, curve.ideal)
+    x, y, weight = _points(curve.x, curve.y, curve.weight or [0.0] * len(curve.x)).T
+    weight = np.nan_to_num(weight, posinf=0.0)
     if len(ideal):
         axes.plot(*ideal.T, color=_INK, linewidth=1, linestyle=(0, (3, 3)))
-    if weighted := max(shares, default=0.0) > 0:
-        sizes, style = (
-            np.maximum(200 * shares / shares.max(), 6),
-            {"edgecolors": look["color"], "marker": look["marker"]},
-        )
-        axes.scatter(points[:, 0], points[:, 1], s=sizes, c=_PAPER, linewidths=1.5, zorder=3, **style)
-    # 0.05 of the diagonal: marks of dense curves stay apart
-    axes.plot(*points.T, **look, markevery=[] if weighted else 0.05)
+    if weighted := weight.max(initial=0.0) > 0:
+        area = np.maximum(200 * weight / weight.max(), 6)
+        axes.scatter(x, y, area, _PAPER, marker=look["marker"], edgecolors=look["color"], linewidths=1.5, zorder=3)
+    # marks of dense curves stay apart by 0.05 of the diagonal
+    axes.plot(x, y, **look, markevery=[] if weighted else 0.05 if len(x) > 20 else None)
 
 
 def interval_chart(name: str, bars: Sequence[Bar], unit: str, lower_is_better: bool | None, label: str) -> Markup:
@@ -162,7 +155,6 @@ def interval_chart(name: str, bars: Sequence[Bar], unit: str, lower_is_better: b
         axes.set_xlim(*(side * reach * (1 if there else 0.1) for side, there in zip((-1, 1), sides, strict=True)))
         axes.set_ylim(y - 0.9, -0.9)
         axes.set_yticks(centres, [_short(line, 18) for line in lines], color=_INK)
-        axes.grid(False)
         axes.grid(axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
         axes.xaxis.set_major_formatter(_Signed())
@@ -214,7 +206,9 @@ def _draw(name: str, size: tuple[float, float], paint: Callable[[Axes], None], l
     with matplotlib.style.context([_STYLE, {"svg.hashsalt": name}], after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # the reader's fonts draw the text, not matplotlib's
         figure = Figure((size[0] / 72, size[1] / 72), layout="constrained" if label else None)
-        paint(figure.add_subplot())
+        axes = figure.add_subplot()
+        axes.spines[["left", "right", "top"]].set_visible(False)
+        paint(axes)
         for artist in figure.findobj():
             artist.set_clip_on(False)  # a mark at the edge is drawn whole
         file = io.StringIO()

@@ -11,32 +11,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup, escape
 from torch import Tensor
 
 from preimage.errors import InputError
 from preimage.files import write_text_atomic
 from preimage.image import to_pillow
+from preimage.measure.render import tables
 from preimage.measure.render.charts import curve_chart, interval_chart, swatch
-from preimage.measure.render.tables import (
-    IMAGINED,
-    AuditRow,
-    Line,
-    audit_rows,
-    audit_summary,
-    better,
-    column_of,
-    columns,
-    cost_rows,
-    describe,
-    footnotes,
-    number,
-    places,
-    reading_notes,
-    rows,
-    usual_count,
-)
+from preimage.measure.render.tables import AuditRow, Line, audit_rows, columns, number, places
 from preimage.measure.render.writers import to_json, to_markdown
 from preimage.measure.report import WORST, Curve, Report
 from preimage.sheet import heatmap
@@ -62,40 +46,25 @@ def write_report(report: Report, folder: str | Path) -> dict[str, Path]:
 
 def to_html(report: Report) -> str:
     """The report as one page: no scripts, no network; pictures as PNG in data URIs, diagrams as inline SVG."""
-    names, audit = [m.name for m in report.methods], audit_rows(report)
-    clear, unclear = _gap_charts(audit, names)
     page = _template().render(
         report=report,
-        names=names,
-        inputs=usual_count(report),
-        hints=reading_notes(report),
-        rows=rows(report),
-        ends=[f"{name}, {which}" for name in names for which in ("median", "worst")],
         extremes=_extremes(report),
         coverage=_coverage(report),
         calibration=_calibration(report),
-        audit=audit,
-        clear=clear,
-        unclear=unclear,
-        cost=cost_rows(report),
-        notes=footnotes(report),
-        sources={c.name: c.source for c in columns(report).values() if c.source},
+        gaps=_gaps(report),
     )
     return page.strip().encode(errors="replace").decode() + "\n"  # half surrogates: file names that are not UTF-8
 
 
 @cache
 def _template() -> Template:
+    loader = PackageLoader("preimage.measure.render")
+    autoescape = select_autoescape(["html"])
     found = Environment(
-        loader=PackageLoader("preimage.measure.render"),
-        autoescape=lambda name: name != "page.css",
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.filters["numeral"] = numeral
-    found.globals |= {f.__name__: f for f in (audit_summary, better, column_of, describe, number, places)}
-    found.globals |= {"imagined": IMAGINED, "worst": WORST, "most": _CANDIDATES, "png": _png, "swatch": swatch}
+    found.globals |= {"tables": tables, "png": _png, "swatch": swatch, "worst": WORST, "most": _CANDIDATES}
     return found.get_template("page.html")
 
 
@@ -105,7 +74,7 @@ def numeral(text: str) -> Markup:
     return Markup(re.sub(r"(?<=\d)e\+?(−?)0*(\d+)", r"×10<sup>\1\2</sup>", str(escape(text))))
 
 
-def _extremes(report: Report) -> list[Line]:
+def _extremes(report: Report) -> dict[str, Any]:
     """Median and worst input, where the report knows them."""
     lines = []
     for key, column in columns(report).items():
@@ -114,7 +83,8 @@ def _extremes(report: Report) -> list[Line]:
         if not all(map(math.isnan, values)):
             digits = places(values, column.unit)
             lines.append(Line(column.name, tuple(number(v, digits) for v in values)))
-    return lines
+    head = ["Metric", *(f"{m.name}, {which}" for m in report.methods for which in ("median", "worst"))]
+    return {"caption": "Over the inputs; worst by the direction of the metric.", "head": head, "lines": lines}
 
 
 def _png(image: Tensor) -> tuple[str, int, int]:
@@ -134,23 +104,23 @@ def _png(image: Tensor) -> tuple[str, int, int]:
 def _coverage(report: Report) -> dict[str, Any]:
     """Distance of the best of k candidates, all methods in one diagram; empty without curves."""
     series = [(i, m.coverage) for i, m in enumerate(report.methods) if m.coverage is not None]
-    label = "Coverage: " + _describe_curves(report, series)
-    svg = curve_chart("coverage", series, label, counts=True)
-    return {"drawings": [("", svg)], "legend": "coverage", **_points(report, series)} if svg else {}
+    svg = curve_chart("coverage", series, "Coverage: " + _ends(report, series), counts=True)
+    return {"drawings": [("", svg, True)], **_points(report, series)} if svg else {}
 
 
 def _calibration(report: Report) -> dict[str, Any]:
     """Predicted against actual error, one diagram per method on common scales; empty without curves."""
     series = [(i, m.calibration) for i, m in enumerate(report.methods) if m.calibration is not None]
-    drawings = []
+    found = []
     for i, curve in series:
-        label = "Calibration: " + _describe_curves(report, [(i, curve)])
-        if svg := curve_chart(f"calibration {i}", [(i, curve)], label, [c for _, c in series]):
-            drawings.append((report.methods[i].name, svg))
-    return {"drawings": drawings, "legend": "", **_points(report, series)} if drawings else {}
+        label = "Calibration: " + _ends(report, [(i, curve)])
+        svg = curve_chart(f"calibration {i}", [(i, curve)], label, [c for _, c in series])
+        found.append((report.methods[i].name, svg, True))
+    drawings = [each for each in found if each[1]]
+    return {"drawings": drawings, **_points(report, series)} if drawings else {}
 
 
-def _describe_curves(report: Report, series: Sequence[tuple[int, Curve]]) -> str:
+def _ends(report: Report, series: Sequence[tuple[int, Curve]]) -> str:
     """First and last point of each curve, for who cannot see the diagram."""
     ends = [
         f"{report.methods[i].name} from {number(c.y[0])} at {number(c.x[0])} to {number(c.y[-1])} at {number(c.x[-1])}"
@@ -176,24 +146,22 @@ def _points(report: Report, series: Sequence[tuple[int, Curve]]) -> dict[str, An
         return {"caption": "The points of the diagrams.", "head": head, "lines": lines}
     known = [dict(zip(c.x, c.y, strict=False)) for _, c in series]
     lines = [
-        Line(number(x, x_digits), tuple(number(k.get(x, math.nan), y_digits) for k in known)) for x in sorted({*xs})
+        Line(numeral(number(x, x_digits)), tuple(number(k.get(x, math.nan), y_digits) for k in known))
+        for x in sorted({*xs})
     ]
     return {"caption": first.y_label, "head": [first.x_label, *names], "lines": lines}
 
 
-def _gap_charts(
-    audit: Sequence[AuditRow], names: Sequence[str]
-) -> tuple[list[tuple[str, Markup]], list[tuple[str, Markup]]]:
-    """A plot for every metric and kind of group, with its title: those with a clear gap, and the others."""
+def _gaps(report: Report) -> list[tuple[str, Markup, bool]]:
+    """A plot for every metric and kind of group: its title, SVG, and whether a gap in it is clear."""
     panels: dict[tuple[str, str], list[AuditRow]] = {}
-    for a in audit:
+    for a in audit_rows(report):
         panels.setdefault((a.row.by, a.row.metric), []).append(a)
-    charts: dict[bool, list[tuple[str, Markup]]] = {True: [], False: []}
+    names, found = [method.name for method in report.methods], []
     for i, ((by, _), members) in enumerate(panels.items()):
-        column = members[0].column
-        bars = [(a.row.group, names.index(a.method), a.row.gap) for a in members]
-        values = "; ".join(f"{a.method} {a.row.group} {a.gap}" for a in members)
-        label = f"{column.name} by {by}, gap to the other groups: {values}"
-        if svg := interval_chart(f"gap {i}", bars, column.unit, column.lower_is_better, label):
-            charts[any(a.verdict for a in members)].append((f"{column.name} by {by}", svg))
-    return charts[True], charts[False]
+        column, bars = members[0].column, [(a.row.group, names.index(a.method), a.row.gap) for a in members]
+        title = f"{column.name} by {by}"
+        label = f"{title}, gap to the other groups: " + "; ".join(f"{a.method} {a.row.group} {a.gap}" for a in members)
+        svg = interval_chart(f"gap {i}", bars, column.unit, column.lower_is_better, label)
+        found.append((title, svg, any(a.verdict for a in members)))
+    return [each for each in found if each[1]]
