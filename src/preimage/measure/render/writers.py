@@ -109,7 +109,7 @@ def _md_results(report: Report) -> list[str]:
         for row in table
     ]
     parts.append(_md_table(head, body, left=3))
-    if any(cell and cell.best for row in table for cell in row.cells):
+    if any(row.marked for row in table):
         parts.append("Bold: the best mean of the row.")
     if report.published:
         parts.append("Published figures are not directly comparable:")
