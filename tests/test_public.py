@@ -28,7 +28,9 @@ HEAVY = [
     "PIL",
     "accelerate",
     "huggingface_hub",
+    "jinja2",
     "jsonargparse",
+    "matplotlib",
     "safetensors",
     "scipy",
     "skimage",
@@ -70,12 +72,15 @@ def test_torchvision_is_not_installed():
     }
 
 
-def test_a_command_without_its_extra_says_what_to_install(monkeypatch, capsys, tmp_path):
-    for name in [m for m in sys.modules if m.startswith(("torchmetrics", "preimage.measure"))]:
+@pytest.mark.parametrize("package", ["torchmetrics", "jinja2", "matplotlib"])
+def test_a_command_without_its_extra_says_what_to_install_before_it_measures(package, monkeypatch, capsys, tmp_path):
+    for name in [m for m in sys.modules if m.startswith((package, "preimage.measure"))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    assert main(["evaluate", str(tmp_path)]) == 1
-    assert 'pip install "preimage[measure]"' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["evaluate", str(tmp_path)]) == 1  # an empty folder: measuring would complain of that
+    error = capsys.readouterr().err
+    assert f"needs {package}, which is not installed" in error
+    assert 'pip install "preimage[measure]"' in error
 
 
 # ------------------------------------------------------------------------------------------------------------- wheel

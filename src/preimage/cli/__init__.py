@@ -12,7 +12,13 @@ from preimage import __version__
 from preimage.cli import figures, networks, pictures
 from preimage.errors import PreimageError
 
-EXTRAS = {"torchmetrics": "measure", "accelerate": "train", "onnxruntime": "faces"}
+EXTRAS = {
+    "torchmetrics": "measure",
+    "jinja2": "measure",
+    "matplotlib": "measure",
+    "accelerate": "train",
+    "onnxruntime": "faces",
+}
 """Packages that only some commands need, and the extra that installs them."""
 INTERRUPTED = "stopped. What was written stays; the same command goes on from here."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -30,7 +30,7 @@ def evaluate(options: Namespace) -> int:
 
     given = options.as_dict()
     results, output = given.pop("results"), given.pop("output")
-    return _report(evaluate(results, command=_command(), **given), output or results)
+    return _report(lambda: evaluate(results, command=_command(), **given), output or results)
 
 
 def bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
@@ -72,13 +72,14 @@ def bench(options: Namespace) -> int:
     given = options.as_dict()
     output, methods = given.pop("output"), given.pop("methods").split(",")
     given["count"] = given["count"] or None
-    return _report(bench(methods, given.pop("data"), output, command=_command(), **given), output)
+    return _report(lambda: bench(methods, output=output, command=_command(), **given), output)
 
 
-def _report(report: Any, output: str) -> int:
+def _report(measure: Callable[[], Any], output: str) -> int:
     from preimage.measure.render.page import write_report
     from preimage.measure.render.writers import to_text
 
+    report = measure()  # after the imports: a library that is missing is missed at once, not when all is measured
     print(to_text(report, width=shutil.get_terminal_size((160, 24)).columns))
     for path in write_report(report, output).values():
         print(path)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from functools import cache
-from html import escape
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from markupsafe import Markup, escape
+from torch import Tensor
+
+from preimage.errors import InputError
 from preimage.files import write_text_atomic
-from preimage.measure.render.diagrams import calibration, coverage, groups
-from preimage.measure.render.markup import bullets, definitions, figures, html_table, numeral, picture_cell, safe
-from preimage.measure.render.tables import (
-    IMAGINED,
-    Row,
-    better,
-    column_of,
-    columns,
-    cost_rows,
-    describe,
-    footnotes,
-    number,
-    places,
-    reading_notes,
-    rows,
-    usual_count,
-)
+from preimage.image import to_pillow
+from preimage.measure.render import tables
+from preimage.measure.render.charts import curve_chart, interval_chart, swatch
+from preimage.measure.render.tables import AuditRow, Line, audit_rows, columns, number, places
 from preimage.measure.render.writers import to_json, to_markdown
-from preimage.measure.report import WORST, Report, Shown
+from preimage.measure.report import WORST, Curve, Report
+from preimage.sheet import heatmap
 
 _CANDIDATES = 10  # of one input on the page
 
@@ -51,208 +46,122 @@ def write_report(report: Report, folder: str | Path) -> dict[str, Path]:
 
 def to_html(report: Report) -> str:
     """The report as one page: no scripts, no network; pictures as PNG in data URIs, diagrams as inline SVG."""
-    sections: list[tuple[str, str, Callable[[Report], str]]] = [
-        ("results", "Results", _results),
-        ("pictures", "Pictures", _pictures),
-        ("failures", "Where it fails", _failures),
-        ("coverage", "How many candidates it takes", coverage),
-        ("calibration", "Does it know where it errs?", calibration),
-        ("groups", "Who is served worse", groups),
-        ("cost", "Cost", _cost),
-        ("published", "Published figures", _published),
-        ("missing", "Not measured", _missing),
-        ("problems", "Problems", _problems),
-        ("about", "How this was measured", _about),
-    ]
-    bodies = [(name, title, body) for name, title, make in sections if (body := make(report))]
-    links = " ".join(f'<a href="#{name}">{title}</a>' for name, title, _ in bodies)
-    main = "\n".join(f'<section id="{name}">\n<h2>{title}</h2>\n{body}\n</section>' for name, title, body in bodies)
-    page = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{safe(report.title)}</title>
-<style>
-{_style()}</style>
-</head>
-<body>
-<header>
-<h1>{safe(report.title)}</h1>
-{_headline(report)}
-<nav aria-label="Sections">{links}</nav>
-</header>
-<main>
-{main}
-</main>
-</body>
-</html>
-"""
-    return page.encode(errors="replace").decode()
+    page = _template().render(
+        report=report,
+        extremes=_extremes(report),
+        coverage=_coverage(report),
+        calibration=_calibration(report),
+        gaps=_gaps(report),
+    )
+    return page.strip().encode(errors="replace").decode() + "\n"  # half surrogates: file names that are not UTF-8
 
 
 @cache
-def _style() -> str:
-    return files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-
-
-# --------------------------------------------------------------------------------------------------------- headline
-
-
-def _headline(report: Report) -> str:
-    inputs, metrics = usual_count(report), len(rows(report))
-    facts = [", ".join(m.name for m in report.methods) or "no method"]
-    facts += [f"{n:,} {noun if n == 1 else noun + 's'}" for n, noun in ((inputs, "input"), (metrics, "metric")) if n]
-    notes = bullets([safe(note) for note in reading_notes(report)])
-    trust = (
-        f'<div class="imagined"><p>{IMAGINED}</p>{f"<p>Before you trust a number:</p>{notes}" if notes else ""}</div>'
+def _template() -> Template:
+    loader = PackageLoader("preimage.measure.render")
+    autoescape = select_autoescape(["html"])
+    found = Environment(
+        loader=loader, autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    command = f"<pre><code>{escape(report.command)}</code></pre>" if report.command else ""
-    return f'<p class="lead">{safe(" · ".join(facts))}</p>\n{trust}\n{command}'
+    found.filters["numeral"] = numeral
+    found.globals |= {"tables": tables, "png": _png, "swatch": swatch, "worst": WORST, "most": _CANDIDATES}
+    return found.get_template("page.html")
 
 
-def _results(report: Report) -> str:
-    table = rows(report)
-    if not table:
-        return "<p>Nothing was measured.</p>"
-    published = any(row.published for row in table)
-    head = _head(report, "Metric", published)
-    body = []
-    for row in table:
-        line = [_metric(row)]
-        for cell in row.cells:
-            if cell is None:
-                line.append('<span class="muted">not measured</span>')
-                continue
-            mean, below = numeral(cell.mean), (numeral(cell.interval), cell.count)
-            mean = f'<strong>{mean}</strong><span class="vh"> best</span>' if cell.best else mean
-            line.append(mean + "".join(f"<small>{text}</small>" for text in below if text))
-        if published:
-            line.append(figures(row.published))
-        body.append(line)
-    marked = any(cell and cell.best for row in table for cell in row.cells)
-    caption = "Mean over the inputs, 95 % interval below it." + (" Bold: the best mean of the row." if marked else "")
-    return html_table(caption, head, body, "results") + _extremes(report)
+def numeral(text: str) -> Markup:
+    """Numbers for the eye: a true minus, powers of ten, infinity; a dash for what is not defined."""
+    text = text.replace("inf", "∞").replace("-", "−") if text != "-" else "–"
+    return Markup(re.sub(r"(?<=\d)e\+?(−?)0*(\d+)", r"×10<sup>\1\2</sup>", str(escape(text))))
 
 
-def _head(report: Report, first: str, published: bool) -> list[str]:
-    """Titles of a table with a column per method and, where there are any, published numbers."""
-    return [first, *(safe(m.name) for m in report.methods), *(["Published"] if published else [])]
-
-
-def _metric(row: Row) -> str:
-    column, direction = row.column, better(row.column)
-    per = "of the whole set" if column.per == "set" else f"per {safe(column.per)}"
-    arrow = {"higher": "↑ higher is better", "lower": "↓ lower is better", "": ""}[direction]
-    unit = f' <span class="muted">({safe(column.unit)})</span>' if column.unit else ""
-    words = [f'<span class="dir">{arrow}</span>' if arrow else "", per, safe(column.summary)]
-    return f"{safe(column.name)}{unit}<small>{'; '.join(filter(None, words))}</small>"
-
-
-def _extremes(report: Report) -> str:
+def _extremes(report: Report) -> dict[str, Any]:
     """Median and worst input, where the report knows them."""
-    body = []
+    lines = []
     for key, column in columns(report).items():
         found = [method.estimates.get(key) for method in report.methods]
         values = [v for e in found for v in ((math.nan, math.nan) if e is None else (e.median, e.worst))]
         if not all(map(math.isnan, values)):
             digits = places(values, column.unit)
-            body.append([safe(column.name), *(numeral(number(v, digits)) for v in values)])
-    if not body:
-        return ""
-    head = [
-        "Metric",
-        *(f"{safe(m.name)}<small>{what}</small>" for m in report.methods for what in ("median", "worst")),
+            lines.append(Line(column.name, tuple(number(v, digits) for v in values)))
+    head = ["Metric", *(f"{m.name}, {which}" for m in report.methods for which in ("median", "worst"))]
+    return {"caption": "Over the inputs; worst by the direction of the metric.", "head": head, "lines": lines}
+
+
+def _png(image: Tensor) -> tuple[str, int, int]:
+    """A picture (3, H, W), or numbers (H, W) as a heat map, in base64, with width and height; empty for what is neither."""
+    try:
+        picture = to_pillow(heatmap(image) if image.ndim == 2 else image)
+    except InputError:
+        return "", 0, 0
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode(), picture.width, picture.height
+
+
+# ---------------------------------------------------------------------------------------------------------- diagrams
+
+
+def _coverage(report: Report) -> dict[str, Any]:
+    """Distance of the best of k candidates, all methods in one diagram; empty without curves."""
+    series = [(i, m.coverage) for i, m in enumerate(report.methods) if m.coverage is not None]
+    svg = curve_chart("coverage", series, "Coverage: " + _ends(report, series), counts=True)
+    return {"drawings": [("", svg, True)], **_points(report, series)} if svg else {}
+
+
+def _calibration(report: Report) -> dict[str, Any]:
+    """Predicted against actual error, one diagram per method on common scales; empty without curves."""
+    series = [(i, m.calibration) for i, m in enumerate(report.methods) if m.calibration is not None]
+    found = []
+    for i, curve in series:
+        label = "Calibration: " + _ends(report, [(i, curve)])
+        svg = curve_chart(f"calibration {i}", [(i, curve)], label, [c for _, c in series])
+        found.append((report.methods[i].name, svg, True))
+    drawings = [each for each in found if each[1]]
+    return {"drawings": drawings, **_points(report, series)} if drawings else {}
+
+
+def _ends(report: Report, series: Sequence[tuple[int, Curve]]) -> str:
+    """First and last point of each curve, for who cannot see the diagram."""
+    ends = [
+        f"{report.methods[i].name} from {number(c.y[0])} at {number(c.x[0])} to {number(c.y[-1])} at {number(c.x[-1])}"
+        for i, c in series
+        if c.x and c.y
     ]
-    table = html_table("Over the inputs; worst by the direction of the metric.", head, body, "facts")
-    return f"<details><summary>Median and worst input</summary>{table}</details>"
+    return "; ".join(ends)
 
 
-# --------------------------------------------------------------------------------------------------------- pictures
-
-
-def _pictures(report: Report) -> str:
-    lead = (
-        "<p>Chosen by the metric named, not by eye. In the map of certainty, bright is what the candidates agree on and "
-        "dark is where each imagines something else.</p>"
-    )
-    return _shown_where(report, lead, lambda shown: shown.why not in WORST)
-
-
-def _failures(report: Report) -> str:
-    lead = "<p>The worst inputs by the same metric: what to expect when it goes wrong.</p>"
-    return _shown_where(report, lead, lambda shown: shown.why in WORST)
-
-
-def _shown_where(report: Report, lead: str, wanted: Callable[[Shown], bool]) -> str:
-    parts = []
-    for method in report.methods:
-        chosen = [_shown(report, method.name, shown) for shown in method.shown if wanted(shown)]
-        parts += [f"<h3>{safe(method.name)}</h3>", *chosen] if chosen else []
-    return lead + "\n".join(parts) if parts else ""
-
-
-def _shown(report: Report, method: str, shown: Shown) -> str:
-    column = column_of(report, shown.by)
-    unit = f" {safe(column.unit)}" if column.unit else ""
-    value = numeral(number(shown.value, places([shown.value], column.unit)))
-    more = f"; {_CANDIDATES} of {len(shown.images)} candidates" if len(shown.images) > _CANDIDATES else ""
-    title = f"<strong>{safe(shown.why)}</strong> by {safe(column.name)}: {value}{unit} <small>{safe(shown.name)}{more}</small>"
-    name = f"{shown.name}, {method}"
-    cells = []
-    if shown.lr is not None:
-        size = f"{shown.lr.shape[-1]}×{shown.lr.shape[-2]}"
-        cells.append(picture_cell(shown.lr, f"input {size}", f"input of {name}", "exact"))
-    for i, image in enumerate(shown.images[:_CANDIDATES], start=1):
-        cells.append(picture_cell(image, f"candidate {i}", f"candidate {i} for {name}; its detail is imagined"))
-    if shown.reference is not None:
-        cells.append(picture_cell(shown.reference, "reference", f"reference, the true picture of {shown.name}", "real"))
-    if shown.certainty is not None:
-        alt = f"map of certainty for {name}: bright where the candidates agree, dark where they differ"
-        cells.append(picture_cell(shown.certainty, "dark: imagined", alt))
-    return f'<h4>{title}</h4>\n<div class="pictures">{"".join(cells)}</div>'
-
-
-# -------------------------------------------------------------------------------------------------------- the rest
-
-
-def _cost(report: Report) -> str:
-    table = cost_rows(report)
-    if not table:
-        return ""
-    published = any(row.published for row in table)
-    body = [
-        [safe(row.name), *map(numeral, row.values), *([figures(row.published)] if published else [])] for row in table
+def _points(report: Report, series: Sequence[tuple[int, Curve]]) -> dict[str, Any]:
+    """The numbers behind a diagram: a column per method where no point has a weight, else one below the other."""
+    first, names = series[0][1], [report.methods[i].name for i, _ in series]
+    xs = [x for _, c in series for x in c.x]
+    y_digits = places(y for _, c in series for y in c.y)
+    x_digits = 0 if all(float(x).is_integer() for x in xs) else places(xs)
+    if any(c.weight for _, c in series):
+        lines = [
+            Line(name, (number(x, x_digits), number(y, y_digits), number(weight)))
+            for name, (_, c) in zip(names, series, strict=True)
+            for x, y, weight in zip(c.x, c.y, c.weight or (1.0,) * len(c.x), strict=False)
+        ]
+        head = ["Method", first.x_label, first.y_label, "Weight"]
+        return {"caption": "The points of the diagrams.", "head": head, "lines": lines}
+    known = [dict(zip(c.x, c.y, strict=False)) for _, c in series]
+    lines = [
+        Line(numeral(number(x, x_digits)), tuple(number(k.get(x, math.nan), y_digits) for k in known))
+        for x in sorted({*xs})
     ]
-    return html_table("As measured in this run.", _head(report, "", published), body, "facts")
+    return {"caption": first.y_label, "head": [first.x_label, *names], "lines": lines}
 
 
-def _published(report: Report) -> str:
-    if not report.published:
-        return ""
-    notes, parts = footnotes(report), []
-    for (source, note), i in notes.items():
-        printed = [(p.method, p.metric, p.value) for p in report.published if (p.source, p.note) == (source, note)]
-        texts = [f"{safe(method)} {safe(metric)} {numeral(f'{value:g}')}" for method, metric, value in printed]
-        parts.append(
-            f'<li id="note-{i}"><strong>{safe(source)}</strong>: {safe(note)}<br><small>{"; ".join(texts)}</small></li>'
-        )
-    return f"<p>Not directly comparable with what was measured here. Why, and what each paper prints:</p><ol>{''.join(parts)}</ol>"
-
-
-def _missing(report: Report) -> str:
-    return bullets([f"<strong>{safe(name)}</strong>: {safe(why)}" for name, why in report.missing.items()])
-
-
-def _problems(report: Report) -> str:
-    return bullets([f"{safe(m.name)}: {safe(problem)}" for m in report.methods for problem in m.problems])
-
-
-def _about(report: Report) -> str:
-    sources = [(c.name, c.source) for c in columns(report).values() if c.source]
-    parts = [definitions([(str(key), describe(value)) for key, value in report.about.items()])]
-    for method in report.methods:
-        settings = [(str(key), describe(value)) for key, value in method.settings.items()]
-        parts.append(f"<h3>Settings of {safe(method.name)}</h3>{definitions(settings)}" if settings else "")
-    parts.append(f"<h3>Where the metrics come from</h3>{definitions(sources)}" if sources else "")
-    return "\n".join(filter(None, parts))
+def _gaps(report: Report) -> list[tuple[str, Markup, bool]]:
+    """A plot for every metric and kind of group: its title, SVG, and whether a gap in it is clear."""
+    panels: dict[tuple[str, str], list[AuditRow]] = {}
+    for a in audit_rows(report):
+        panels.setdefault((a.row.by, a.row.metric), []).append(a)
+    names, found = [method.name for method in report.methods], []
+    for i, ((by, _), members) in enumerate(panels.items()):
+        column, bars = members[0].column, [(a.row.group, names.index(a.method), a.row.gap) for a in members]
+        title = f"{column.name} by {by}"
+        label = f"{title}, gap to the other groups: " + "; ".join(f"{a.method} {a.row.group} {a.gap}" for a in members)
+        svg = interval_chart(f"gap {i}", bars, column.unit, column.lower_is_better, label)
+        found.append((title, svg, any(a.verdict for a in members)))
+    return [each for each in found if each[1]]

@@ -125,6 +125,11 @@ class Row:
     cells: tuple[Cell | None, ...]
     published: tuple[tuple[Published, int], ...] = ()
 
+    @property
+    def marked(self) -> bool:
+        """Whether a cell is the best of the row."""
+        return any(cell.best for cell in self.cells if cell)
+
 
 def columns(report: Report) -> dict[str, Column]:
     """The headings, in the order of the table; metrics that were measured without a heading come last."""
@@ -188,15 +193,15 @@ def footnotes(report: Report) -> dict[tuple[str, str], int]:
 
 
 @dataclass(frozen=True)
-class CostRow:
-    """What an answer costs: name, a text per method ("-" where not measured), and what papers print; see `Row`."""
+class Line:
+    """A line of a plain table: name, a text per column ("-" where not measured), and what papers print; see `Row`."""
 
     name: str
     values: tuple[str, ...]
     published: tuple[tuple[Published, int], ...] = ()
 
 
-def cost_rows(report: Report) -> list[CostRow]:
+def cost_rows(report: Report) -> list[Line]:
     """The table of costs."""
     table = []
     for name in dict.fromkeys(name for method in report.methods for name in method.cost):
@@ -204,7 +209,7 @@ def cost_rows(report: Report) -> list[CostRow]:
         known = [abs(v) for v in values if v and math.isfinite(v)]
         # Costs differ by orders of magnitude: digits that suit the largest would leave nothing of the smallest.
         shared = places(values) if known and max(known) < 100 * min(known) else None
-        table.append(CostRow(name, tuple(number(value, shared) for value in values), _figures(report, name)))
+        table.append(Line(name, tuple(number(value, shared) for value in values), _figures(report, name)))
     return table
 
 

@@ -14,7 +14,7 @@ from preimage.measure.render.tables import (
     IMAGINED,
     AuditRow,
     Cell,
-    CostRow,
+    Line,
     Row,
     audit_rows,
     audit_summary,
@@ -109,7 +109,7 @@ def _md_results(report: Report) -> list[str]:
         for row in table
     ]
     parts.append(_md_table(head, body, left=3))
-    if any(cell and cell.best for row in table for cell in row.cells):
+    if any(row.marked for row in table):
         parts.append("Bold: the best mean of the row.")
     if report.published:
         parts.append("Published figures are not directly comparable:")
@@ -252,7 +252,7 @@ def _wrap(line: str, width: int) -> str:
 # ------------------------------------------------------------------------------------------------------------ shared
 
 
-def _published(row: Row | CostRow, escape: Callable[[str], str]) -> str:
+def _published(row: Row | Line, escape: Callable[[str], str]) -> str:
     return "; ".join(f"{p.value:g} ({escape(p.method)}, note {i})" for p, i in row.published)
 
 
