@@ -43,7 +43,9 @@ def draw(options: argparse.Namespace) -> None:
         pictures += [("real", collection.tensor(name, options.side)) for name in shown]
         for spec in options.methods.split(","):
             name, _, network = spec.partition("=")
-            method = preimage.load(name, prior=network or None)
+            method = preimage.load(
+                name, **({"weights" if name == "posterior" else "prior": network} if network else {})
+            )
             for i, face in enumerate(hidden):
                 truth = collection.tensor(face, method.resolution)
                 operator = preimage.make_operator("bicubic", hr_size=method.resolution, lr_size=options.size)

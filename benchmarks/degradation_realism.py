@@ -1,6 +1,6 @@
 """Do degraded faces look like natively small ones? Distances, variety over the noise, content kept: Markdown, JSON and a picture.
 
-    python benchmarks/degradation_realism.py --model degradation-gan --out realism.json --grid realism.png
+    python benchmarks/degradation_realism.py --degradation degradation-gan --out realism.json --grid realism.png
 
 Sharp faces that no training saw are made 16x16 three ways (bicubic; a usual mix of corruptions; the network), enlarged by
 bicubic to 64x64 and held against natively small faces of the val folder, reduced by area and enlarged the same way. Distances
@@ -102,7 +102,7 @@ def content(network: Any, made: Tensor, sharp: Tensor) -> dict[str, float]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    model: Any = load_degradation(args.model)
+    model: Any = load_degradation(args.degradation)
     low, side = model.lr_size, model.hr_size
     with Collection(args.faces) as collection:
         sharp = torch.stack([collection.tensor(name, side) for name in collection.sample(args.count or None)])
@@ -115,7 +115,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "corrupt": corrupt(sharp, low),
         "network": grid8(learned),
     }
-    trained, widest = training_record(args.model).get("recipe", {}), (low, 10_000)
+    trained, widest = training_record(args.degradation).get("recipe", {}), (low, 10_000)
     native = tuple(trained.get("native", widest))
     references, sides = {}, {}
     for name, span in ((f"{native[0]}-{native[1]} px", native), ("all", widest)):
@@ -125,7 +125,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     sets["natively small, train"] = to_tensor(seen)
     units, _ = small_faces([str(args.seen)], low, widest)
     result: dict[str, Any] = {
-        "model": args.model,
+        "model": args.degradation,
         "faces": {"sharp": len(sharp)} | {k: count_by_side(v) for k, v in sides.items()},
         "corrupt": list(CORRUPT),
         "training_features": [NETWORKS_BY_FEATURES.get(trained["features"])] if trained.get("delta") else [],
@@ -205,7 +205,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="degradation-gan", help="name, path or hub id")
+    parser.add_argument("--degradation", default="degradation-gan", help="name, path or hub id")
     parser.add_argument("--faces", type=Path, default=DATA / "faces256-val.zip", help="archive of sharp faces")
     parser.add_argument("--small", type=Path, default=DATA / "lowres-real.zip/val", help="natively small faces")
     parser.add_argument("--seen", type=Path, default=DATA / "lowres-real.zip/train", help="those it was trained on")

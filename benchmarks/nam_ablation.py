@@ -16,7 +16,7 @@ import torch
 from nam_common import Judges, apart, degraded_photos, head, native_photos, parser, row, walk
 
 from preimage.degrade.linear import bicubic
-from preimage.invert.nam import PRESETS
+from preimage.invert.nam import SRNAM
 from preimage.weights import load_degradation, load_prior
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4)
@@ -44,7 +44,7 @@ def main() -> None:
     native, words = native_photos(args, degradation.lr_size)
     photos = torch.cat([native, degraded_photos(args, degradation)]).to(args.device)
     kinds = {"native": slice(0, len(native)), "degraded": slice(len(native), None)}
-    default = PRESETS["default"].with_({"steps": args.steps})
+    default = SRNAM.presets["default"].with_({"steps": args.steps})
     judges = Judges(args, degradation.hr_size)
     if args.which == "rates":
         variants = {f"rate {rate:g}": {"lr": rate} for rate in RATES}

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from preimage.candidates import Candidates
 from preimage.collection import Collection
-from preimage.degrade.learned import LearnedDegradation, apply_learned
+from preimage.degrade.degradation import Degradation
+from preimage.degrade.learned import Learned, LearnedDegradation, apply_learned
 from preimage.image import to_uint8
 from preimage.invert.search import Found, search
-from preimage.invert.settings import SearchSettings
+from preimage.invert.search_settings import SearchSettings
 from preimage.measure.distances import FeatureScale, kernel_distance
 from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.layers import channels_last
@@ -123,7 +124,8 @@ def walk(prior: Any, operator: Any, degradation: Any, photos: Tensor, seeds: int
         channels_last(network)  # as the methods do
     began, found = time.monotonic(), []
     for photo in photos:
-        found.append(search(prior, operator, photo, range(seeds), settings))
+        degrade = operator if isinstance(operator, Degradation) else Learned(operator)
+        found.append(search(prior, degrade, photo, range(seeds), settings))
     seconds = time.monotonic() - began
     fixed = degradation.noise(range(seeds))
     noise = [fixed if f.degradation is None else f.degradation for f in found]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from nam_common import apart, degraded_photos, head, native_photos, parser, row, walk
 
-from preimage.invert.nam import PRESETS
+from preimage.invert.nam import SRNAM
 from preimage.weights import load_degradation, load_prior
 
 AT = (1, 100, 250, 500)
@@ -31,7 +31,7 @@ def main() -> None:
     falling = ["L1 at start", *(f"at {step}" for step in at[1:])]
     head("preset", "photos", "count", *falling, "worst photo", "apart", "apart, degraded", "seconds per candidate")
     for preset in args.presets:
-        settings = PRESETS[preset].with_({"steps": args.steps})
+        settings = SRNAM.presets[preset].with_({"steps": args.steps})
         for name, some in photos.items():
             runs = walk(prior, degradation, degradation, some.to(args.device), args.seeds, settings)
             falls = [float(runs.trace[..., step - 1].mean()) for step in at]

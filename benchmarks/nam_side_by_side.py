@@ -63,7 +63,7 @@ def main() -> None:
         method = load(name.partition(",")[0], prior=prior, device=args.device)
         controls = {"steps": args.steps} if name == "sr-nam" and args.steps else {}
         parts = [
-            Candidates.cat(list(method.sample(photo, range(args.seeds), operator, **controls))) for photo in photos
+            Candidates.cat(list(method.upsample(photo, range(args.seeds), operator, **controls))) for photo in photos
         ]
         runs[name] = r = of_candidates(parts, photos, degradation)
         distance, likeness = judges.kernel_distance(r.images.flatten(0, 1)), judges.likeness(r)

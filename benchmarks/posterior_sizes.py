@@ -20,14 +20,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder or zip archive of aligned faces that nothing was trained on")
     parser.add_argument("--weights", required=True, help="folder of the feature networks")
-    parser.add_argument("--prior", default=None, help="network of the method; default: the embedded one")
+    parser.add_argument("--network", default=None, help="network of the method; default: the embedded one")
     parser.add_argument("-n", "--count", type=int, default=16, help="faces")
     parser.add_argument("--seeds", type=int, default=2, help="candidates of each")
     parser.add_argument("--temperature", type=float, help="default: the method's")
     parser.add_argument("--sharpness", type=float, help="default: the method's")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     options = parser.parse_args()
-    method = preimage.load("posterior", prior=options.prior)
+    method = preimage.load("posterior", weights=options.network)
     asked = {"temperature": options.temperature, "sharpness": options.sharpness}
     controls = {name: value for name, value in asked.items() if value is not None}
     side = method.resolution
@@ -47,10 +47,10 @@ def main() -> None:
             exact, far, plain = 0, 0.0, 0.0
             for truth in truths:
                 lr = (operator(truth).clamp(0, 1) * 255).round() / 255
-                found = preimage.upsample(lr, range(options.seeds), method=method, operator=operator, **controls)
+                found = preimage.upsample(lr, range(options.seeds), method=method, degradation=operator, **controls)
                 exact += int(found.exact.sum())
                 far += float(lpips.distance(found.images, truth.expand_as(found.images)).mean())
-                smooth = preimage.upsample(lr, 0, method=bicubic, operator=operator).images
+                smooth = preimage.upsample(lr, 0, method=bicubic, degradation=operator).images
                 plain += float(lpips.distance(smooth, truth[None]).mean())
             n = len(truths)
             cells.append(f"{far / n:.3f} ({plain / n:.3f}), {100 * exact / n / options.seeds:.0f} %")

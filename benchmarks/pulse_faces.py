@@ -62,7 +62,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         for _, face in faces(archive, count):
             small = face.resize((size, size), Image.Resampling.BICUBIC)
-            candidates = Candidates.cat(list(pulse.sample(as_picture(small).pixels, seeds)))
+            candidates = Candidates.cat(list(pulse.upsample(as_picture(small).pixels, seeds)))
             exact += saved_exactly(candidates, small, Path(folder))
             done.append(candidates)
             if len(rows) < 8:
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--prior", default=None)
     parser.add_argument("--out", type=Path, help="folder for results.json and grids")
     options = parser.parse_args()
-    pulse = Pulse(options.prior, preset=options.preset)
+    pulse = Pulse(prior=options.prior, preset=options.preset)
     results = []
     for spec in options.sizes:
         size, count = map(int, spec.split(":"))

@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--prior", default=None)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    pulse, seeds = Pulse(options.prior, preset=options.preset), parse_seeds(options.seeds)
+    pulse, seeds = Pulse(prior=options.prior, preset=options.preset), parse_seeds(options.seeds)
     operator = bicubic(pulse.resolution, lr_size=options.size)
     results, rows = [], []
     print(
@@ -68,7 +68,7 @@ def main() -> None:
         sums = torch.zeros(4, dtype=torch.float64)
         for i, (_, face) in enumerate(faces(options.data, options.count)):
             clean, damaged = small_versions(face, options.size, corruption, seed=i)
-            found = Candidates.cat(list(pulse.sample(damaged, seeds)))
+            found = Candidates.cat(list(pulse.upsample(damaged, seeds)))
             noise = [found.latents[f"noise{k}"] for k in range(len(pulse.prior.noise_sizes))]
             with torch.no_grad():
                 small = operator(pulse.prior.synthesize(found.latents["latents"], noise))

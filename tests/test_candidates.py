@@ -18,6 +18,8 @@ class Shrink:
     def __init__(self, kernel: str = "bicubic") -> None:
         self.kernel = kernel
 
+    why_inexact = ""
+
     def spec(self) -> dict[str, object]:
         return {"scale": 4, "kernel": self.kernel}
 
@@ -28,7 +30,7 @@ def make(n: int = 3, *, start: int = 0, **changes) -> Candidates:
         "images": torch.randint(0, 256, (n, 3, 8, 12), generator=numbers).float() / 255,
         "seeds": tuple(range(start, start + n)),
         "lr": torch.arange(18).reshape(3, 2, 3).float() / 255,
-        "operator": Shrink(),
+        "degradation": Shrink(),
         "error": torch.linspace(0, 0.5, n),
         "exact": torch.arange(n) == 0,
         "moved": torch.rand(n, generator=numbers),
@@ -117,7 +119,7 @@ def test_joining_keeps_shared_latents_and_refuses_mixtures():
         ({"prior": None}, "different prior"),
         ({"lr": torch.zeros(3, 2, 3)}, "different inputs or sizes"),
         ({"images": torch.zeros(2, 3, 4, 4)}, "different inputs or sizes"),
-        ({"operator": Shrink("area")}, "different operators"),
+        ({"degradation": Shrink("area")}, "different degradations"),
     ]:
         with pytest.raises(InputError, match=message):
             Candidates.cat([make(3), replace(other, **changes)])
@@ -165,7 +167,7 @@ def test_provenance_is_text_a_png_can_hold(tmp_path):
     assert record["exact"] == "false"
     assert record["error"] == "0.25"
     assert record["Software"].startswith("preimage ")
-    assert json.loads(record["operator"]) == {"kernel": "bicubic", "scale": 4}
+    assert json.loads(record["degradation"]) == {"kernel": "bicubic", "scale": 4}
     assert make(1, prior=None).provenance(0)["prior"] == "none"
     save_png(tmp_path / "a.png", make(3).images[1], record)
     assert read_provenance(tmp_path / "a.png") == record

@@ -18,7 +18,7 @@ from PIL import Image
 import preimage
 from preimage import files, image
 from preimage.cli import main
-from preimage.degrade.consistency import verify
+from preimage.degrade.proof import verify
 from preimage.files import read_jsonl, read_provenance, read_yaml
 from preimage.image import read_image
 from preimage.invert import latent
@@ -358,7 +358,7 @@ def test_variants_share_the_latent_and_are_exact(prior, face, tmp_path, capsys):
     assert main([*command, "--variants", "3", *QUICK]) == 0  # asked for later: only added
     assert len(list((out / "face").glob("*noise*"))) == 3
     assert main([*command, "--device", "cpu", "--method", "bicubic", "--variants", "1", "--overwrite"]) == 1
-    assert "cannot resample" in capsys.readouterr().err
+    assert "nothing to draw anew" in capsys.readouterr().err
 
 
 def test_models_are_listed_and_shown(prior, capsys):
@@ -378,7 +378,9 @@ def test_wrong_options_say_so(face, tmp_path, capsys):
     assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--method", "magic"]) == 1
     assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--batch", "0"]) == 1
     assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--variants", "-1"]) == 1
-    assert main(["upsample", str(face), "-o", str(tmp_path / "o"), "--operator", "magic", "--method", "bicubic"]) == 1
+    assert (
+        main(["upsample", str(face), "-o", str(tmp_path / "o"), "--degradation", "magic", "--method", "bicubic"]) == 1
+    )
     assert "choose one of" in capsys.readouterr().err
 
 

@@ -28,7 +28,7 @@ def test_batches():
 def test_every_method_refuses_an_empty_batch(tiny_prior):
     for method in preimage.list_methods():
         with pytest.raises(MethodError, match=r"batch \(0\)"):
-            preimage.load(method, prior=tiny_prior, batch=0)
+            preimage.load(method, batch=0)
 
 
 def test_free_memory_is_plausible():
@@ -117,4 +117,4 @@ def test_auto_measures_a_prior_that_may_be_too_large(tiny_prior, tiny_lr, monkey
     one = method._graph_of_one()
     assert 10_000 < one < 10_000_000
     monkeypatch.setattr(memory, "available", lambda _: int(3.5 * memory.BEYOND_GRAPH / (1 - memory.SPARE) * one))
-    assert [len(part) for part in method.sample(tiny_lr, range(7), steps=2)] == [3, 3, 1]
+    assert [len(part) for part in method.upsample(tiny_lr, range(7), steps=2)] == [3, 3, 1]

@@ -22,7 +22,7 @@ from preimage.files import read_jsonl
 from preimage.results import ResultFolder, is_whole
 from preimage.weight_files import save_prior
 
-QUICK = ["--seeds", "0-1", "--device", "cpu", "--method", "bicubic"]
+QUICK = ["--seeds", "0-1", "--device", "cpu", "--method", "toy:Toy"]
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -219,7 +219,7 @@ def test_a_summary_holds_json_whatever_the_prior_makes(tiny_prior, tiny_lr, tmp_
 
     broken = Infinite(tiny_prior.config, "broken").requires_grad_(False)
     broken.load_state_dict(tiny_prior.state_dict())
-    (part,) = Pulse(broken, device="cpu").sample(tiny_lr, [0], steps=1)
+    (part,) = Pulse(prior=broken, device="cpu").upsample(tiny_lr, [0], steps=1)
     with ResultFolder.open(tmp_path, {}) as folder:
         folder.claim("face", tiny_lr)
         folder.write("face", part)
@@ -279,7 +279,7 @@ def test_a_run_of_other_settings_is_refused_while_one_is_going(prior, tiny_lr, t
 def test_a_write_that_another_run_did_first_is_left_out(tmp_path, tiny_prior, tiny_lr):
     from preimage.invert.pulse import Pulse
 
-    (part,) = Pulse(tiny_prior, device="cpu").sample(tiny_lr, [0, 1], steps=1)
+    (part,) = Pulse(prior=tiny_prior, device="cpu").upsample(tiny_lr, [0, 1], steps=1)
     with ResultFolder.open(tmp_path, {}) as first, ResultFolder.open(tmp_path, {}) as second:
         first.claim("face", tiny_lr)
         assert first.write("face", part.select([0])) == [0]
@@ -293,10 +293,11 @@ def test_a_write_that_another_run_did_first_is_left_out(tmp_path, tiny_prior, ti
 
 
 def test_bicubic_of_two_sizes_is_not_mixed(run, tmp_path, capsys):
-    assert run() == 0
+    plain = ["--method", "bicubic"]
+    assert run(*plain) == 0
     face = str(tmp_path / "face.png")
     before = (tmp_path / "out" / "face" / "seed0000.png").read_bytes()
-    assert main(["upsample", face, "-o", str(tmp_path / "out"), *QUICK]) == 1  # the default prior is larger
+    assert main(["upsample", face, "-o", str(tmp_path / "out"), *QUICK, *plain]) == 1  # the default prior is larger
     assert "other settings (method differ)" in capsys.readouterr().err
     assert (tmp_path / "out" / "face" / "seed0000.png").read_bytes() == before
 
@@ -344,7 +345,7 @@ def test_counts_are_of_what_this_run_wrote(tmp_path, tiny_prior, tiny_lr, monkey
     tally = explore.upsample_folder(
         [tmp_path / "face.png"],
         tmp_path / "out",
-        method="bicubic",
+        method="toy:Toy",
         prior=str(tmp_path / "tiny.safetensors"),
         seeds="0-2",
     )

@@ -29,7 +29,7 @@ def filled(tiny_lr, tiny_prior, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("out")
     candidates = preimage.upsample(tiny_lr, range(3), prior=tiny_prior, method="pulse", device="cpu", steps=2)
-    with ResultFolder.open(out, {"operator": "bicubic"}) as folder:
+    with ResultFolder.open(out, {"degradation": "bicubic"}) as folder:
         folder.claim("face", tiny_lr)
         folder.write("face", candidates)
     return out
@@ -85,7 +85,7 @@ TAMPERED = {
 @pytest.mark.parametrize("text", TAMPERED.values(), ids=TAMPERED)
 def test_tampered_notes_are_reported_and_the_rest_is_checked(out, capsys, text):
     path = out / "face" / "seed0001.png"
-    rewrite(path, operator=text)
+    rewrite(path, degradation=text)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert main(["verify", str(out)]) == 1
     if sys.platform == "linux":
@@ -103,7 +103,7 @@ def test_tampered_notes_are_reported_and_the_rest_is_checked(out, capsys, text):
 def test_evaluate_takes_tampered_notes_as_calmly(out, text):
     from preimage.measure.evaluate import evaluate_folder
 
-    rewrite(out / "face" / "seed0000.png", operator=text)
+    rewrite(out / "face" / "seed0000.png", degradation=text)
     try:
         found = evaluate_folder(out, progress=False)
         told = " ".join(found.method.problems)
@@ -138,7 +138,7 @@ SPECS = st.fixed_dictionaries(
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=SPECS | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40))
 def test_any_note_is_a_verdict(out, text):
-    rewrite(out / "face" / "seed0001.png", operator=text)
+    rewrite(out / "face" / "seed0001.png", degradation=text)
     found = verify_folder(out)
     assert found.exact + len(found.problems) == 3
     assert found.exact >= 2

@@ -223,7 +223,8 @@ def test_weights_that_are_no_numbers_are_refused_by_every_command(path, tmp_path
     Image.new("RGB", (4, 4)).save(tmp_path / "face.png")
     out, prior = str(tmp_path / "out"), ["--prior", str(path)]
     for command in (
-        ["upsample", str(tmp_path / "face.png"), "-o", out, *prior],
+        ["upsample", str(tmp_path / "face.png"), "-o", out, "--weights", str(path)],
+        ["upsample", str(tmp_path / "face.png"), "-o", out, "--method", "pulse", *prior],
         ["upsample", str(tmp_path / "face.png"), "-o", out, "--method", "bicubic", *prior],
         ["sample", "-o", out, *prior],
         ["bench", "--data", str(tmp_path), "--methods", "bicubic", "-o", out, *prior],

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from preimage.degrade.learned import NOISE, WHY_INEXACT, LearnedDegradation, Operator, learned_spec, pack_noise
+from preimage.degrade.degradation import Degradation
+from preimage.degrade.learned import NOISE, pack_noise
 from preimage.errors import InputError
 
 HALF_CERTAINTY = 16.0
@@ -34,7 +35,7 @@ class Candidates:
         images: (n, 3, H, W) float32 RGB in [0, 1], every value k/255: exactly the file that is saved.
         seeds: n seeds, the addresses of the candidates.
         lr: (3, h, w) float32 RGB in [0, 1], the picture that went in.
-        operator: the downscaling the candidates answer to, linear or learned.
+        degradation: what the candidates answer to, linear or learned.
         error: (n,) RMS difference in grey levels between `lr` and the downscaled saved file.
         exact: (n,) bool, whether the saved file downscales to `lr` byte for byte; never with a learned degradation.
         moved: (n,) RMS change in grey levels that the consistency projection made.
@@ -58,7 +59,7 @@ class Candidates:
     images: Tensor
     seeds: tuple[int, ...]
     lr: Tensor
-    operator: Operator
+    degradation: Degradation
     error: Tensor
     exact: Tensor
     moved: Tensor
@@ -98,9 +99,7 @@ class Candidates:
     @property
     def inexact_because(self) -> str:
         """Why none of them is exact, "learned degradation" or "tolerance"; else empty."""
-        if isinstance(self.operator, LearnedDegradation):
-            return WHY_INEXACT
-        return TOLERANCE if self.tolerance else ""
+        return self.degradation.why_inexact or (TOLERANCE if self.tolerance else "")
 
     @property
     def within(self) -> Tensor:
@@ -165,7 +164,7 @@ class Candidates:
         """Joins batches of the same picture into one; time adds up, latents are kept where every part has them.
 
         Raises:
-            InputError: nothing to join, or parts of different inputs, operators, sizes, methods or priors.
+            InputError: nothing to join, or parts of different inputs, degradations, sizes, methods or priors.
         """
         if not parts:
             raise InputError("no candidates to join; give at least one batch")
@@ -177,8 +176,8 @@ class Candidates:
                     raise InputError(f"candidates of different {name} cannot be joined: {values}; keep them apart")
             if part.images.shape[1:] != first.images.shape[1:] or not torch.equal(part.lr, first.lr):
                 raise InputError("candidates of different inputs or sizes cannot be joined; keep them apart")
-            if part.operator is not first.operator and operator_spec(part.operator) != operator_spec(first.operator):
-                raise InputError("candidates of different operators cannot be joined; keep them apart")
+            if part.degradation is not first.degradation and _spec(part.degradation) != _spec(first.degradation):
+                raise InputError("candidates of different degradations cannot be joined; keep them apart")
         per_candidate: dict[str, Any] = {
             name: torch.cat([getattr(part, name) for part in parts]) for name in first._per_candidate()
         }
@@ -259,7 +258,7 @@ class Candidates:
             "method": self.method,
             "prior": self.prior or "none",
             "seed": str(self.seeds[i]),
-            "operator": operator_spec(self.operator),
+            "degradation": _spec(self.degradation),
             "exact": "true" if bool(self.exact[i]) else "false",
             "error": f"{float(self.error[i]):.6g}",
             "error_before": f"{float(self.error_before[i]):.6g}",
@@ -281,10 +280,9 @@ def certainty(images: Tensor) -> Tensor:
     return torch.exp2(-spread(images) / HALF_CERTAINTY)
 
 
-def operator_spec(operator: Operator) -> str:
-    """The operator's description as JSON with sorted keys, so that equal operators give equal text."""
-    spec = learned_spec(operator) if isinstance(operator, LearnedDegradation) else operator.spec()
-    return json.dumps(spec, sort_keys=True)
+def _spec(degradation: Degradation) -> str:
+    """A degradation's description as JSON with sorted keys, so that equal ones give equal text."""
+    return json.dumps(degradation.spec(), sort_keys=True)
 
 
 def _check_bytes(values: Tensor, name: str) -> None:

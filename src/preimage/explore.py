@@ -6,20 +6,25 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from preimage.candidates import Candidates, package_version
-from preimage.degrade.learned import Operator
+from preimage.degrade.degradation import Degradation
+from preimage.degrade.learned import LearnedDegradation
 from preimage.errors import MethodError, OccupiedError, OutputError, PreimageError
-from preimage.image import as_picture, picture_size, read_image
+from preimage.image import picture_size, read_image
 from preimage.inputs import find_images, unique_stems
-from preimage.invert.method import Method, Varies
-from preimage.invert.problem import by_name, check_sides, check_size, degradation_for
+from preimage.invert.guides import as_guides
+from preimage.invert.listener import Step
+from preimage.invert.method import Method
+from preimage.invert.problem import check_sides, find_degradation
 from preimage.invert.registry import DEFAULT, load
-from preimage.results import ResultFolder, save_latents
+from preimage.results import ResultFolder, load_latents, save_latents
 from preimage.seeds import MAX_COUNT, parse_seeds
+from preimage.session import Session, one_if_alike
 from preimage.weight_files import sha256
 
 
@@ -29,12 +34,14 @@ def upsample(
     *,
     method: str | Method = DEFAULT,
     prior: Any = None,
-    preset: str = "default",
+    weights: Any = None,
+    preset: str | None = None,
     scale: float | None = None,
-    operator: Operator | str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    batch: int | str = "auto",
+    degradation: Degradation | LearnedDegradation | str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch: int | str | None = None,
+    at: Candidates | Mapping[str, Tensor] | None = None,
     **controls: Any,
 ) -> Candidates:
     """Many sharp faces that could all lie behind one small picture.
@@ -43,31 +50,83 @@ def upsample(
         picture: path, Pillow image, array or tensor of a small square face; see `preimage.image.as_picture`.
         seeds: which candidates, such as "0-7,12" or range(8); a seed always gives the same candidate.
         method: a name of `list_methods()`, or a loaded method.
-        prior: name, path, hub id or module; None takes the default.
+        prior, weights: name, path, hub id or module of the prior, or of the method's own network; None takes the default.
         preset: settings of the method, "default" or "paper".
         scale: checked against the prior's size where given.
-        operator: the downscaling that made the picture: an object, a name, or the path of a learned degradation; None takes
-            the method's own, which is bicubic for all but SR-NAM.
+        degradation: what made the picture: an object, a name, or the path of a learned one; None takes the method's own,
+            which is bicubic for all but SR-NAM.
         device, precision: "auto" decides.
         batch: candidates that run together; "auto" takes what fits into memory.
-        **controls: of the method, such as `temperature=0.7` (`preimage.invert.posterior.PosteriorSettings`).
+        at: candidates, or their latents, to go on from, one for each seed.
+        **controls: of the method, such as `temperature=0.7` (`Method.Settings`), and its further inputs, such as
+            `reference="face.png"` (`Capabilities.inputs`).
 
     Returns:
-        All candidates, in the order of the seeds.
+        All candidates, in the order of the seeds; one of a method without chance.
 
     Raises:
         PreimageError: of the kind that fits; the message says how to mend it.
     """
     size = picture_size(picture)  # before a method is loaded: most mistakes show here
+    built = {
+        "prior": prior,
+        "weights": weights,
+        "preset": preset,
+        "device": device,
+        "precision": precision,
+        "batch": batch,
+    }
+    given = {name: value for name, value in built.items() if value is not None}
     if isinstance(method, str):
-        method = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
-    elif not hasattr(method, "sample") or not hasattr(method, "resolution"):
+        method = load(method, **given)
+    elif not isinstance(method, Method):
         raise MethodError(f"method ({method!r:.60}) must be a name of `list_methods()` or a loaded method.")
+    elif given:
+        raise MethodError(f"{', '.join(given)}: {method.name} is loaded already; give them to preimage.load instead.")
     if size is not None:
         check_sides(*size, method.resolution, scale)  # before anything is decoded
-    lr = as_picture(picture).pixels
-    check_size(lr, method.resolution, scale)
-    return Candidates.cat(list(method.sample(lr, parse_seeds(seeds), operator, **controls)))
+    guides, settings = split_controls(method, controls)
+    session, wanted = Session(method), parse_seeds(seeds)
+    session.configure(settings, wanted, guides.keys())
+    session.pose(picture, degradation, scale, **guides)
+    latents = at.latents if isinstance(at, Candidates) else at
+    return Candidates.cat(list(session.more(wanted, latents)))
+
+
+def split_controls(method: Method, controls: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Guides, and settings, of what a user gave by name; an empty guide is none."""
+    names = {given.name for given in method.capabilities.inputs}
+    guides = {name: value for name, value in controls.items() if name in names and value not in (None, "")}
+    return guides, {name: value for name, value in controls.items() if name not in names}
+
+
+class Progress(Protocol):
+    """Who watches a folder job."""
+
+    def begin(self, total: int) -> None:
+        """So many candidates are wanted."""
+        ...
+
+    def step(self, step: Step) -> None:
+        """A batch went one step further; may raise `preimage.invert.listener.Stop`."""
+        ...
+
+    def done(self, made: int, kept: int = 0) -> None:
+        """So many candidates were written, and so many found from before."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something for people."""
+        ...
+
+
+class Silent:
+    """Nobody watches."""
+
+    def begin(self, total: int) -> None: ...
+    def step(self, step: Step) -> None: ...
+    def done(self, made: int, kept: int = 0) -> None: ...
+    def say(self, text: str) -> None: ...
 
 
 @dataclass
@@ -95,6 +154,18 @@ class Tally:
     tolerance: float = 0.0
     problems: list[str] = field(default_factory=list)
 
+    def add(self, part: Candidates, written: Sequence[int]) -> None:
+        """Count candidates of a batch that were written."""
+        self.written += len(written)
+        self.exact += int(part.exact[written].sum())
+        if part.l1 is not None:
+            self.learned += len(written)
+            self.l1 += float(part.l1[written].sum())
+        elif part.tolerance:
+            self.tolerated += len(written)
+            self.within += int(part.within[written].sum())
+            self.tolerance = part.tolerance
+
 
 def upsample_folder(
     inputs: Sequence[str | Path],
@@ -102,29 +173,35 @@ def upsample_folder(
     *,
     method: str = DEFAULT,
     prior: str | None = None,
+    weights: str | None = None,
     preset: str = "default",
     scale: float | None = None,
     seeds: str | int | Iterable[int] = "0-7",
-    operator: str | None = None,
+    degradation: str | None = None,
     border: str = "renormalise",
     variants: int = 0,
     device: str = "auto",
     precision: str = "auto",
     batch: int | str = "auto",
     latents: bool = False,
+    at: str | Path | None = None,
     overwrite: bool = False,
     controls: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Tally:
     """`upsample` over files, folders and globs, into a folder of results that the same call completes after a stop.
 
     Args:
         inputs: files, folders, globs.
         output: see the layout in `preimage.results.ResultFolder`.
-        operator: name of a linear downscaling, or name, path or hub id of a learned one; None takes the method's own.
-        variants: for each candidate also so many with resampled fine noise, `seed0000_noise0000.png`.
+        degradation: name of a linear one, or name, path or hub id of a learned one; None takes the method's own.
+        variants: for each candidate also so many with its finest random numbers drawn anew (the last "reseed" of
+            `Capabilities.handles` that its network has), `seed0000_noise0000.png`.
         latents: keep the latents of every batch made now, `latents0000.safetensors`, named by its first seed.
+        at: such a file, to go on from; it must hold every seed that is asked for.
         overwrite: replace results of other settings.
-        controls: of the method.
+        controls: of the method, and its further inputs as paths.
+        progress: who watches; None: nobody.
 
     Returns:
         What was done and what failed; a bad picture does not stop the others.
@@ -132,23 +209,26 @@ def upsample_folder(
     Raises:
         PreimageError: settings that cannot work at all, or a disk that takes nothing more.
     """
-    wanted = parse_seeds(seeds)
+    watch, wanted = progress or Silent(), parse_seeds(seeds)
     if not 0 <= variants <= MAX_COUNT:
         raise MethodError(f"variants ({variants}) must be from 0 to {MAX_COUNT}.")
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
-    loaded = load(method, prior=prior, preset=preset, device=device, precision=precision, batch=batch)
-    controls = dict(controls or {})
-    if hasattr(loaded, "check"):
-        loaded.check(controls, wanted)  # before a folder is marked with settings that cannot work
-    if variants and not isinstance(loaded, Varies):
-        raise MethodError(f"{loaded.name} cannot resample fine noise; leave out the variants.")
-    reference = {"reference_sha256": sha256(Path(controls["reference"]))} if controls.get("reference") else {}
-    operator = operator or loaded.capabilities.default_operator
-    named = by_name(operator)
+    loaded = load(method, prior=prior, weights=weights, preset=preset, device=device, precision=precision, batch=batch)
+    guides, chosen = split_controls(loaded, controls or {})
+    session = Session(loaded, watch.step)
+    session.configure(chosen, wanted, guides.keys())  # before a folder is marked with settings that cannot work
+    ready = as_guides(loaded, guides)
+    if variants and not _reseed(loaded):
+        raise MethodError(f"{loaded.name} has nothing to draw anew; leave out the variants.")
+    start = load_latents(at, wanted) if at is not None else None
+    wanted = one_if_alike(loaded, wanted, watch.say)
+    degradation = degradation or loaded.capabilities.default_degradation
+    source = find_degradation(degradation, border)
+    loaded.answers_to(source)
     settings = {
-        "method": {**loaded.describe(), **controls, **reference},
-        "operator": operator,
+        "method": loaded.describe(session.settings),
+        "degradation": degradation,
         "border": border,
         "precision": precision,
         "inputs": [str(i) for i in inputs],
@@ -159,43 +239,39 @@ def upsample_folder(
         "batch": batch,
         "versions": {"preimage": package_version(), "torch": torch.__version__, "python": sys.version.split()[0]},
     }
+    settings |= (
+        {"guides": {name: {"file": str(x), "sha256": sha256(Path(x))} for name, x in guides.items()}} if guides else {}
+    )
+    settings |= {"from": {"file": str(at), "sha256": sha256(Path(at))}} if at is not None else {}
     stems = unique_stems(paths)
-    with (
-        ResultFolder.open(output, settings, overwrite) as folder,
-        _Bar(len(paths) * len(wanted)) as bar,
-    ):
-        for problem in problems:
-            bar.say(f"preimage: {problem}")
-        for note in folder.notes:
-            bar.say(f"preimage: {note}")
+    watch.begin(len(paths) * len(wanted))
+    with ResultFolder.open(output, settings, overwrite) as folder:
+        for note in [
+            *(f"preimage: {problem}" for problem in problems),
+            *(f"preimage: {note}" for note in folder.notes),
+        ]:
+            watch.say(note)
         for path in paths:
             try:
-                size = picture_size(path)
-                check_sides(*size, loaded.resolution, scale)  # before anything is decoded
+                check_sides(*picture_size(path), loaded.resolution, scale)  # before anything is decoded
                 picture = read_image(path)
                 for note in picture.notes:
-                    bar.say(f"{path}: {note}")
-                lr = picture.pixels
-                chosen = degradation_for(lr, loaded.resolution, named, border)
+                    watch.say(f"{path}: {note}")
+                lr = session.pose(picture.pixels, source, scale, **ready).lr
                 target = folder.claim(stems[path], lr, overwrite)
                 todo = folder.missing(stems[path], wanted, variants, loaded.resolution)
                 tally.kept += len(wanted) - len(todo)
-                bar.skip(len(wanted) - len(todo))
-                for part in loaded.sample(lr, todo, chosen, on_step=bar.step, **controls):
+                watch.done(0, kept=len(wanted) - len(todo))
+                rows = (
+                    None if start is None else {name: x[[wanted.index(s) for s in todo]] for name, x in start.items()}
+                )
+                for part in session.more(todo, rows) if todo else ():
                     if latents and part.latents:  # first, so that a finished candidate never lacks them
                         save_latents(target / f"latents{part.seeds[0]:04d}.safetensors", part)
                     written = folder.write(stems[path], part)
                     _write_variants(folder, stems[path], loaded, part, variants)
-                    tally.written += len(written)
-                    tally.exact += int(part.exact[written].sum())
-                    if part.l1 is not None:
-                        tally.learned += len(written)
-                        tally.l1 += float(part.l1[written].sum())
-                    elif part.tolerance:
-                        tally.tolerated += len(written)
-                        tally.within += int(part.within[written].sum())
-                        tally.tolerance = part.tolerance
-                    bar.wrote(len(part))
+                    tally.add(part, written)
+                    watch.done(len(part))
                 if todo or not (target / "grid.png").is_file():
                     folder.grid(stems[path], lr, wanted)
             except PreimageError as error:
@@ -203,43 +279,19 @@ def upsample_folder(
                     raise  # nothing further can be written
                 text = str(error) if str(path) in str(error) else f"{path}: {error}"
                 tally.problems.append(text)
-                bar.say(f"preimage: {text}")
+                watch.say(f"preimage: {text}")
     return tally
 
 
+def _reseed(method: Method) -> str:
+    """The handle that draws a method's finest random numbers anew; empty where it has none."""
+    names = [handle.name for handle in method.capabilities.handles if handle.kind == "reseed"]
+    there = [name for name in names if name in method.handle_names()]
+    return there[-1] if there else ""
+
+
 def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candidates, variants: int) -> None:
-    if not variants or not isinstance(method, Varies):
-        return
-    for i, seed in enumerate(part.seeds):
+    for i, seed in enumerate(part.seeds if variants else ()):
         for first in range(0, variants, len(part)):  # as many at once as the search took
-            varied = method.resample_noise(part, i, range(variants)[first : first + len(part)])
+            varied = method.steer(part, i, {_reseed(method): 1.0}, range(variants)[first : first + len(part)])
             folder.write(stem, varied, variant_of=seed)
-
-
-class _Bar:
-    """Progress: candidates done, candidates per second, steps of the batch at work."""
-
-    def __init__(self, total: int) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=total, unit="candidate", disable=None, dynamic_ncols=True)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def step(self, step: int, searching: torch.Tensor) -> None:
-        if step % 5 == 0:
-            self.bar.set_postfix_str(f"step {step}, {len(searching)} searching")
-
-    def skip(self, count: int) -> None:
-        self.bar.total = (self.bar.total or 0) - count
-        self.bar.refresh()
-
-    def wrote(self, count: int) -> None:
-        self.bar.update(count)
-
-    def say(self, text: str) -> None:
-        self.bar.write(text, file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +30,7 @@ from preimage.image import open_image, read_image
 from preimage.locks import Holder
 from preimage.processes import changing, remove_litter
 from preimage.sheet import candidate_grid
-from preimage.texts import finite
+from preimage.texts import finite, one_line
 
 # what may differ between two calls that fill the same folder
 FREE = ("inputs", "seeds", "device", "batch", "versions", "save_latents", "variants")
@@ -268,6 +268,30 @@ def save_latents(path: Path, candidates: Candidates) -> None:
 
     tensors = {name: value.contiguous() for name, value in candidates.latents.items()}
     write_bytes_atomic(path, save(tensors, {"seeds": json.dumps(candidates.seeds)}))
+
+
+def load_latents(path: str | Path, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Latents to go on from, of a file of `save_latents`, one row for each seed.
+
+    Raises:
+        InputError: no such file, a damaged one, or one that lacks a seed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            there = json.loads((file.metadata() or {})["seeds"])
+            rows = [there.index(seed) for seed in seeds]
+            return {name: file.get_tensor(name)[rows] for name in file.keys()}  # noqa: SIM118, no mapping
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: holds no latents ({one_line(error)}). Give a file that `preimage upsample --save-latents` wrote."
+        ) from None
+    except (ValueError, IndexError):
+        asked = ",".join(map(str, seeds))
+        raise InputError(
+            f"{path}: holds the seeds {there}, but {asked} are asked for; give --seeds that it holds."
+        ) from None
 
 
 def is_listed(line: Mapping[str, Any]) -> bool:

@@ -7,20 +7,17 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.corrupt import Corruption, parse_corruption
-from preimage.degrade.linear import make_operator
 from preimage.errors import OperatorError, OutputError, PreimageError
 from preimage.files import make_folder, save_png
 from preimage.image import read_image, to_uint8
 from preimage.inputs import find_images, unique_stems
+from preimage.invert.problem import Source, find_degradation
 from preimage.processes import remove_litter
 from preimage.seeds import MAX_COUNT
-from preimage.weights import load_degradation
 
 
 def degrade_folder(
@@ -29,10 +26,9 @@ def degrade_folder(
     *,
     scale: float | None = None,
     size: int | None = None,
-    operator: str = "bicubic",
+    degradation: str = "bicubic",
     border: str = "renormalise",
     corrupt: Sequence[str] = (),
-    model: str | None = None,
     variants: int = 0,
     seed: int = 0,
     overwrite: bool = False,
@@ -43,27 +39,29 @@ def degrade_folder(
         inputs: files, folders, globs.
         output: folder.
         scale: how many times smaller, or `size`: longer side of the result in pixels; neither keeps the size.
-        operator, border: the downscaling. With Pillow's filters the result is Pillow's own, byte for byte.
+        degradation: name of a linear one, or name ("degradation-gan"), path or hub id of a learned one, which has its own
+            size. With Pillow's filters the result is Pillow's own, byte for byte.
+        border: of a linear one.
         corrupt: names as in `preimage.degrade.corrupt`, applied in order, before or after the downscaling as each says.
-        model: a learned degradation in the place of the downscaling: an embedded one ("degradation-gan"), a path, a hub id.
         variants: so many different versions of each picture, by the seeds from `seed` on: `<stem>_seed0000.png`; 0 is one.
-        seed: of the corruptions and of the model's noise; with the picture's name it makes the seed of that picture.
+        seed: of the corruptions and of the degradation's noise; with the picture's name it makes the seed of that picture.
         overwrite: replace files that exist.
 
     Returns:
         How many pictures were written, and what failed.
 
     Raises:
-        PreimageError: settings that contradict each other, or no such model.
+        PreimageError: settings that contradict each other, or no such degradation.
     """
     corruptions = [parse_corruption(text) for text in corrupt]
-    if not 0 <= variants <= MAX_COUNT or (variants and model is None and not corruptions):
+    source = find_degradation(degradation, border)
+    learned = source.kind != "linear"
+    if not 0 <= variants <= MAX_COUNT or (variants and not learned and not corruptions):
         raise OperatorError(
-            f"variants ({variants}) must be from 0 to {MAX_COUNT}, and need a --model or a --corrupt that varies."
+            f"variants ({variants}) must be from 0 to {MAX_COUNT}, and need a learned --degradation or a --corrupt that varies."
         )
-    if model is not None and (scale is not None or size is not None or operator != "bicubic"):
-        raise OperatorError(f"{model} has its own downscaling: leave out scale, size and operator.")
-    learned: Any = load_degradation(model) if model is not None else None
+    if learned and (scale is not None or size is not None):
+        raise OperatorError(f"{source.name} has its own downscaling: leave out scale and size.")
     if scale is not None and size is not None:
         raise OperatorError("give a scale or a size, not both.")
     if (scale is not None and not scale >= 1) or (size is not None and size < 1):
@@ -82,8 +80,8 @@ def degrade_folder(
                 raise OutputError(f"{target} exists. Choose another folder, or pass --overwrite.")
             digest = hashlib.blake2b(f"{seed + turn}/{stems[path]}".encode(), digest_size=4).digest()
             own = int.from_bytes(digest, "big")  # of this picture, whatever else is in the list
-            picture = degrade(read_image(path).pixels, scale, size, operator, border, corruptions, own, learned)
-            save_png(target, picture, {"degradation": learned.name, "noise_seed": str(own)} if learned else None)
+            picture = degrade(read_image(path).pixels, scale, size, source, corruptions, own)
+            save_png(target, picture, {"degraded_by": source.name, "noise_seed": str(own)} if learned else None)
             written += 1
         except PreimageError as error:
             problems.append(str(error) if str(path) in str(error) or str(target) in str(error) else f"{path}: {error}")
@@ -95,11 +93,9 @@ def degrade(
     picture: torch.Tensor,
     scale: float | None,
     size: int | None,
-    operator: str,
-    border: str,
+    source: Source,
     corruptions: Sequence[Corruption],
     seed: int,
-    learned: Any = None,
 ) -> torch.Tensor:
     """One picture (3, H, W) in [0, 1] made small and damaged, as `degrade_folder` does it; uint8."""
     image = picture[None]
@@ -107,16 +103,15 @@ def degrade(
         if corruption.stage == "hr":
             image = corruption(image, seed=seed)
     height, width = picture.shape[-2:]
-    if learned is not None:
-        image = learned.degrade(image, [seed])
-    elif size is not None:
+    if size is not None:
         scale = max(height, width) / size
-    if scale is not None:
-        low = (max(1, round(height / scale)), max(1, round(width / scale)))
-        image = downscale_saved(
-            to_uint8(image), make_operator(operator, hr_size=(height, width), lr_size=low, border=border)
-        )
-        image = image.float() / 255
+    if scale is not None or source.kind != "linear":
+        small = scale or 1.0
+        low = (max(1, round(height / small)), max(1, round(width / small)))
+        made = source.build((height, width), low)
+        if source.kind != "linear" and height != width:
+            raise OperatorError(f"{made.name} takes square pictures, not {width}x{height}. Crop the face first.")
+        image = made.photograph(to_uint8(image), made.draw([seed])).float() / 255
     for corruption in corruptions:
         if corruption.stage == "lr":
             image = corruption(image, seed=seed)

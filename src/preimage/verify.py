@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from preimage.candidates import TOLERANCE
-from preimage.degrade.consistency import largest_miss, verify
+from preimage.degrade.degradation import Degradation
 from preimage.degrade.kernels import whole
-from preimage.degrade.learned import NOISE, LearnedDegradation, learned_error, learned_spec, unpack_noise
+from preimage.degrade.learned import NOISE, unpack_noise
 from preimage.degrade.linear import LinearOperator
+from preimage.degrade.proof import largest_miss, verify
 from preimage.errors import InputError, OperatorError, PreimageError
 from preimage.files import read_jsonl, read_provenance, read_yaml
 from preimage.image import decoded_size, read_image
-from preimage.invert.problem import by_name
+from preimage.invert.problem import find_degradation
 from preimage.results import is_listed
 from preimage.texts import TextError, one_line, parse_json
 
@@ -66,7 +67,7 @@ def verify_folder(results: str | Path) -> Verified:
         raise InputError(f"{results}: {one_line(unfit)}. Give the folder that `preimage upsample -o` filled.") from None
     if not pairs and not found.problems:
         raise InputError(f"{results}: no candidates here. Give the folder that `preimage upsample -o` filled.")
-    degradation: LearnedDegradation | None = None
+    learned: Degradation | None = None
     for path in pairs:
         lr = path.parent / "input.png"
         try:
@@ -75,10 +76,10 @@ def verify_folder(results: str | Path) -> Verified:
                     f"{path}: is listed in summary.jsonl but missing; the same `preimage upsample` makes it again"
                 )
             notes = read_provenance(path)
-            spec = recorded_operator(path, notes)
+            spec = recorded_degradation(path, notes)
             if spec is not None and spec.get("kind") == "learned":
-                degradation = degradation or _degradation_of(record)
-                found.l1 += learned_again(path, lr, notes, degradation)
+                learned = learned or _learned_of(record)
+                found.l1 += learned_again(path, lr, notes, learned)
                 found.learned += 1
                 continue
             hr_size, lr_size = decoded_size(path), decoded_size(lr)  # what is there, not what a header claims
@@ -119,21 +120,23 @@ def _listed(folder: Path) -> tuple[set[Path], list[str]]:
     return found, [f"{summary}: {count} damaged line(s); what they listed is not checked"] if count else []
 
 
-def recorded_operator(path: Path, notes: Mapping[str, str]) -> dict[str, Any] | None:
-    """The description of the downscaling in a candidate's notes (`read_provenance`); None for a picture without one.
+def recorded_degradation(path: Path, notes: Mapping[str, str]) -> dict[str, Any] | None:
+    """The description of the degradation in a candidate's notes (`read_provenance`); None for a picture without one.
 
     Raises:
         InputError: damaged notes.
     """
-    if "operator" not in notes:
+    if "degradation" not in notes:
         return None
     try:
-        spec = parse_json(notes["operator"])
+        spec = parse_json(notes["degradation"])
     except TextError as error:
-        raise InputError(f"{path}: its note on the operator is damaged ({error}); make the candidate again.") from None
+        raise InputError(
+            f"{path}: its note on the degradation is damaged ({error}); make the candidate again."
+        ) from None
     if not isinstance(spec, dict):
         raise InputError(
-            f"{path}: its note on the operator is damaged (a {type(spec).__name__}); make the candidate again."
+            f"{path}: its note on the degradation is damaged (a {type(spec).__name__}); make the candidate again."
         )
     return spec
 
@@ -143,7 +146,7 @@ def linear_operator(path: Path, spec: Mapping[str, Any], hr: tuple[int, int], lr
 
     Args:
         path: of the candidate, for messages.
-        spec: see `recorded_operator`.
+        spec: see `recorded_degradation`.
         hr, lr: width and height of the candidate and of its input, which the notes must agree with: so nothing is allocated
             because a file claims it.
 
@@ -154,25 +157,25 @@ def linear_operator(path: Path, spec: Mapping[str, Any], hr: tuple[int, int], lr
         sizes = [tuple(reversed(whole(spec.get(key), key))) for key in ("hr_size", "lr_size")]
         if sizes != [hr, lr]:
             raise InputError(
-                f"{path}: its note on the operator speaks of other sizes than {hr[0]}x{hr[1]} and {lr[0]}x{lr[1]} pixels, which the "
+                f"{path}: its note on the degradation speaks of other sizes than {hr[0]}x{hr[1]} and {lr[0]}x{lr[1]} pixels, which the "
                 "pictures have; make the candidate again."
             )
         return LinearOperator.from_spec(spec)
     except OperatorError as error:
         raise InputError(
-            f"{path}: its note on the operator is damaged ({one_line(error)}); make the candidate again."
+            f"{path}: its note on the degradation is damaged ({one_line(error)}); make the candidate again."
         ) from None
 
 
-def _degradation_of(record: Path) -> LearnedDegradation:
+def _learned_of(record: Path) -> Degradation:
     """The learned degradation that run.yaml names."""
-    name = read_yaml(record).get("operator") if record.is_file() else None
-    found = by_name(name) if isinstance(name, str) else None
-    if not isinstance(found, LearnedDegradation):
+    name = read_yaml(record).get("degradation") if record.is_file() else None
+    source = find_degradation(name) if isinstance(name, str) else None
+    if source is None or source.kind != "learned":
         raise InputError(
             f"{record}: does not name the learned degradation of these candidates; nothing can be checked."
         )
-    return found
+    return source.build(0, (0, 0))
 
 
 def claimed_tolerance(path: Path, notes: Mapping[str, str], record: Path) -> float:
@@ -199,7 +202,7 @@ def claimed_tolerance(path: Path, notes: Mapping[str, str], record: Path) -> flo
     return tolerance
 
 
-def learned_again(path: Path, lr: Path, notes: Mapping[str, str], degradation: LearnedDegradation) -> float:
+def learned_again(path: Path, lr: Path, notes: Mapping[str, str], degradation: Degradation) -> float:
     """The L1 in grey levels that a saved candidate reaches under a learned degradation, measured again.
 
     Args:
@@ -210,12 +213,15 @@ def learned_again(path: Path, lr: Path, notes: Mapping[str, str], degradation: L
     Raises:
         InputError: another network than the one recorded, damaged notes, or an L1 that is not the recorded one.
     """
-    if recorded_operator(path, notes) != learned_spec(degradation):
+    if recorded_degradation(path, notes) != degradation.spec():
         raise InputError(f"{path}: was made with another network called {degradation.name}; nothing can be checked.")
-    noise = unpack_noise(notes[NOISE])[None] if NOISE in notes else None
-    if noise is not None and noise.shape[1] != degradation.noise_dim:
-        raise InputError(f"{path}: its degradation noise has {noise.shape[1]} numbers, not {degradation.noise_dim}.")
-    l1 = float(learned_error(degradation, read_image(path).pixels[None], read_image(lr).pixels, noise)[0])
+    noise, usual = unpack_noise(notes[NOISE])[None] if NOISE in notes else None, degradation.draw([0])
+    if noise is not None and (usual is None or noise.shape != usual.shape):
+        raise InputError(
+            f"{path}: its degradation noise has {noise.shape[1]} numbers, which {degradation.name} does not take."
+        )
+    found = degradation.finish(read_image(path).pixels[None], read_image(lr).pixels, noise).l1
+    l1 = float("nan") if found is None else float(found[0])
     try:
         recorded = float(notes.get("l1", "nan"))
     except ValueError:

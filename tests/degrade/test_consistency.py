@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from preimage.degrade import LinearOperator, bicubic, gaussian, make_operator
-from preimage.degrade.consistency import downscale_saved, lr_error, make_exact, verify
+from preimage.degrade.consistency import downscale_saved, lr_error, make_exact
+from preimage.degrade.proof import verify
 from preimage.errors import InputError, OperatorError
 
 CASES = [

@@ -169,7 +169,7 @@ def test_counts_of_batches_fit_half_precision(tiny, tmp_path):
 def test_the_command(tiny, file, tmp_path, capsys):
     source = tmp_path / "face.png"
     Image.effect_noise((32, 32), 80).convert("RGB").save(source)
-    command = ["degrade", str(source), "--model", str(file), "-o"]
+    command = ["degrade", str(source), "--degradation", str(file), "-o"]
     assert main([*command, str(tmp_path / "a"), "--variants", "3", "--seed", "2"]) == 0
     assert "3 pictures written" in capsys.readouterr().out
     made = {p.name: Image.open(p) for p in sorted((tmp_path / "a").iterdir())}
@@ -180,7 +180,7 @@ def test_the_command(tiny, file, tmp_path, capsys):
     assert Image.open(tmp_path / "b" / "face.png").tobytes() == made["face_seed0003.png"].tobytes()
     about = read_provenance(tmp_path / "b" / "face.png")
     x = torch.frombuffer(bytearray(Image.open(source).tobytes()), dtype=torch.uint8).view(1, 32, 32, 3)
-    assert about["degradation"] == "tiny"
+    assert about["degraded_by"] == "tiny"
     expected = load_degradation(file).degrade(x.permute(0, 3, 1, 2).float() / 255, [int(about["noise_seed"])])
     saved = torch.frombuffer(bytearray(made["face_seed0003.png"].tobytes()), dtype=torch.uint8).view(8, 8, 3)
     assert float((expected[0].permute(1, 2, 0) * 255 - saved).abs().max()) <= 0.5 + 1e-3
@@ -190,14 +190,14 @@ def test_the_command(tiny, file, tmp_path, capsys):
     ("options", "message"),
     [
         (["--scale", "4"], "its own downscaling"),
-        (["--operator", "area"], "its own downscaling"),
+        (["--size", "4"], "its own downscaling"),
         (["--variants", "-1"], "variants"),
     ],
 )
 def test_settings_that_contradict_the_model(file, tmp_path, capsys, options, message):
     source = tmp_path / "face.png"
     Image.new("RGB", (16, 16)).save(source)
-    assert main(["degrade", str(source), "--model", str(file), "-o", str(tmp_path / "a"), *options]) == 1
+    assert main(["degrade", str(source), "--degradation", str(file), "-o", str(tmp_path / "a"), *options]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
@@ -205,11 +205,11 @@ def test_settings_that_contradict_the_model(file, tmp_path, capsys, options, mes
 def test_a_picture_that_is_too_small_does_not_stop_the_others(file, tmp_path, capsys):
     for name, side in (("small", 9), ("large", 20)):
         Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
-    command = ["degrade", str(tmp_path / "small.png"), str(tmp_path / "large.png"), "--model", str(file)]
+    command = ["degrade", str(tmp_path / "small.png"), str(tmp_path / "large.png"), "--degradation", str(file)]
     assert main([*command, "-o", str(tmp_path / "a")]) == 1
     said = capsys.readouterr().err
     assert "small.png" in said
-    assert "not 9x9" in said
+    assert "these are 9x9" in said
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["large.png"]
 
 
@@ -218,4 +218,4 @@ def test_variants_need_something_that_varies(tmp_path, capsys):
     assert (
         main(["degrade", str(tmp_path / "face.png"), "-o", str(tmp_path / "a"), "--scale", "2", "--variants", "2"]) == 1
     )
-    assert "--model or a --corrupt" in capsys.readouterr().err
+    assert "learned --degradation or a --corrupt" in capsys.readouterr().err

@@ -231,7 +231,7 @@ def lr(prior) -> torch.Tensor:
 @pytest.mark.parametrize("normalised", [True, False])
 def test_pulse_walks_on_progans_own_sphere(prior, lr, preset, normalised):
     searched = prior if normalised else made(replace(TINY, normalise_latent=False))
-    (found,) = Pulse(searched, preset, device="cpu").sample(lr, [0, 1, 2], steps=15)
+    (found,) = Pulse(prior=searched, preset=preset, device="cpu").upsample(lr, [0, 1, 2], steps=15)
     assert found.exact.all()
     shrunk = downscale_saved(to_uint8(found.images), bicubic(16, lr_size=4))
     assert torch.equal(shrunk, to_uint8(lr).expand(3, -1, -1, -1))
@@ -240,16 +240,16 @@ def test_pulse_walks_on_progans_own_sphere(prior, lr, preset, normalised):
     # no leaky ReLU in between: the latents are points of the spheres on which their seeds began
     radii = normal([0, 1, 2], (1, 12), "latent").norm(dim=-1)
     assert torch.allclose(found.latents["latents"].norm(dim=-1), radii, rtol=1e-4)
-    (start,) = Pulse(searched, preset, device="cpu").sample(lr, [0, 1, 2], steps=1)
+    (start,) = Pulse(prior=searched, preset=preset, device="cpu").upsample(lr, [0, 1, 2], steps=1)
     assert torch.allclose(start.latents["latents"], normal([0, 1, 2], (1, 12), "latent"), atol=1e-6)
     assert (found.error_before < start.error_before).all()
 
 
 def test_no_noise_no_variants(prior, lr):
-    pulse = Pulse(prior, device="cpu")
-    (found,) = pulse.sample(lr, [0], steps=2)
-    with pytest.raises(MethodError, match="tiny: this prior has no noise inputs"):
-        pulse.resample_noise(found, 0, [0, 1])
+    pulse = Pulse(prior=prior, device="cpu")
+    (found,) = pulse.upsample(lr, [0], steps=2)
+    with pytest.raises(MethodError, match="pulse has no handles here"):
+        pulse.steer(found, 0, {"noise": 1.0}, [0, 1])
 
 
 def test_nearest_neighbour_growth(prior, z):

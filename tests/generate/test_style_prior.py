@@ -171,15 +171,15 @@ def test_exports(prior):
 def test_pulse_searches_it_and_every_candidate_is_exact(prior):
     operator = bicubic(16, lr_size=4)
     lr = (operator(prior.sample([123]))[0].clamp(0, 1) * 255).round() / 255
-    (candidates,) = Pulse(prior).sample(lr, [0, 1], steps=15)
+    (candidates,) = Pulse(prior=prior).upsample(lr, [0, 1], steps=15)
     assert candidates.exact.all()
     shrunk = downscale_saved(to_uint8(candidates.images), operator)
     assert torch.equal(shrunk, to_uint8(lr).expand(2, -1, -1, -1))
-    (short,) = Pulse(prior).sample(lr, [0, 1], steps=1)
+    (short,) = Pulse(prior=prior).upsample(lr, [0, 1], steps=1)
     assert (candidates.error_before < short.error_before).all()  # the search, not the projection alone
     # PULSE's settings for StyleGAN: the last noise map is silent
     last = len(prior.noise_sizes) - 1
     controls = {"steps": 5, "trainable_noise": last, "silent_noise": (last,)}
-    (silent,) = Pulse(prior, preset="paper").sample(lr, [0], **controls)
+    (silent,) = Pulse(prior=prior, preset="paper").upsample(lr, [0], **controls)
     assert silent.exact.all()
     assert not silent.latents[f"noise{last}"].any()

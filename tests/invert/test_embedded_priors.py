@@ -30,7 +30,7 @@ def small(tmp_path_factory) -> Path:
 
 def search(prior: str, lr: Path, steps: int) -> Candidates:
     pulse = Pulse(prior=prior, preset="default", device="cpu")
-    (found,) = pulse.sample(read_image(lr).pixels, [0, 1], steps=steps)
+    (found,) = pulse.upsample(read_image(lr).pixels, [0, 1], steps=steps)
     return found
 
 

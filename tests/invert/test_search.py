@@ -12,16 +12,8 @@ from preimage.degrade.linear import bicubic
 from preimage.errors import MethodError
 from preimage.generate.prior import w_to_sphere
 from preimage.invert import search as module
-from preimage.invert.search import (
-    FORWARDS_PER_STEP,
-    SearchSettings,
-    geocross,
-    linear1cycle,
-    linear1cycledrop,
-    norms,
-    search,
-    start,
-)
+from preimage.invert.search import FORWARDS_PER_STEP, geocross, norms, search, start
+from preimage.invert.search_settings import SearchSettings, fixed, linear1cycle, linear1cycledrop
 
 OPERATOR = bicubic(16, lr_size=4)
 
@@ -40,7 +32,7 @@ def test_schedules_have_their_documented_values():
     assert linear1cycledrop(0.45) == pytest.approx(1.0)
     assert linear1cycledrop(0.9) == pytest.approx(0.1)
     assert linear1cycledrop(1) == pytest.approx(0.001)
-    assert module.fixed(0.3) == 1.0
+    assert fixed(0.3) == 1.0
 
 
 def test_geocross_is_zero_for_equal_rows_and_the_squared_angle_for_unit_rows():
@@ -112,7 +104,9 @@ def test_a_finished_candidate_leaves_the_batch(tiny_prior, tiny_lr):
     sizes = []
     stop = search(tiny_prior, OPERATOR, tiny_lr, range(6), SearchSettings(steps=60, eps=0)).mse.median().item()
     settings = SearchSettings(steps=60, eps=0, stop=stop)
-    found = search(tiny_prior, OPERATOR, tiny_lr, range(6), settings, on_step=lambda _, still: sizes.append(len(still)))
+    found = search(
+        tiny_prior, OPERATOR, tiny_lr, range(6), settings, listener=lambda step: sizes.append(len(step.seeds))
+    )
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 6
     done = found.mse <= stop
@@ -157,8 +151,18 @@ def test_settings_that_cannot_be_are_refused():
         SearchSettings().with_({"stepz": 3})
 
 
+class Pooled:
+    """The part of `Degradation` that a search asks for."""
+
+    def draw(self, seeds, stream="degradation"):
+        return None
+
+    def __call__(self, pictures, noise=None):
+        return F.avg_pool2d(pictures, 4)
+
+
 def test_any_differentiable_degradation_will_do(tiny_prior, tiny_lr):
-    found = search(tiny_prior, lambda x: F.avg_pool2d(x, 4), tiny_lr, [0, 1], SearchSettings(steps=40, eps=0))
+    found = search(tiny_prior, Pooled(), tiny_lr, [0, 1], SearchSettings(steps=40, eps=0))
     assert found.mse.max() < 0.02
 
 
@@ -168,9 +172,9 @@ def test_a_step_costs_as_many_forwards_as_stated(tiny_prior, tiny_lr):
     from preimage.invert.pulse import Pulse
 
     def operations(steps: int) -> int:
-        pulse = Pulse(tiny_prior, preset="paper")
+        pulse = Pulse(prior=tiny_prior, preset="paper")
         with FlopCounterMode(display=False) as counter:
-            list(pulse.sample(tiny_lr, [0], steps=steps))
+            list(pulse.upsample(tiny_lr, [0], steps=steps))
         return int(counter.get_total_flops())
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -44,7 +44,7 @@ def prior(tiny_prior, tmp_path_factory) -> str:
 
 def test_two_methods_on_the_same_inputs(data, prior, tmp_path):
     out = tmp_path / "bench"
-    settings = {"scale": 4.0, "seeds": "0-1", "count": 3, "prior": prior, "metrics": ["psnr-y"], "operator": "area"}
+    settings = {"scale": 4.0, "seeds": "0-1", "count": 3, "prior": prior, "metrics": ["psnr-y"], "degradation": "area"}
     report = bench(["bicubic", "pulse:paper"], data, out, **settings)
     assert [m.name for m in report.methods] == ["bicubic", "pulse:paper"]
     names = sorted(p.name for p in (out / "inputs").iterdir())
@@ -56,15 +56,15 @@ def test_two_methods_on_the_same_inputs(data, prior, tmp_path):
             assert small.size == (4, 4)
             assert list(truth.reduce(4).tobytes()) == pytest.approx(list(small.tobytes()), abs=1)
     assert "female;age" in (out / "reference" / "index.csv").read_text()
-    for method, folder in zip(report.methods, ("bicubic", "pulse-paper"), strict=True):
-        assert len(list((out / folder).glob("*/seed*.png"))) == 6
+    for method, folder, files in zip(report.methods, ("bicubic", "pulse-paper"), (3, 6), strict=True):
+        assert len(list((out / folder).glob("*/seed*.png"))) == files  # bicubic has one answer
         assert not method.problems
         assert [set(line["group"]) for line in method.inputs] == [{"gender", "age", "source"}] * 3
         assert method.estimates["psnr-y"].count == 3
         assert method.estimates["exact"].mean == 1.0
         assert method.cost["seconds"] > 0
     flat, varied = report.methods
-    assert flat.estimates["pairwise-rms"].mean == 0
+    assert "pairwise-rms" not in flat.estimates
     assert varied.estimates["pairwise-rms"].mean > 0
     assert varied.cost["generator forwards"] > 100  # at least one per step
     assert varied.cost["flops"] > flat.cost.get("flops", 0)
@@ -147,7 +147,7 @@ def test_inputs_made_by_a_learned_degradation(data, prior, tmp_path):
     path = tmp_path / "degradation.safetensors"
     save_prior(path, network, {})
     settings = {
-        "scale": 4.0, "seeds": "0", "count": 2, "prior": prior, "metrics": ["psnr-y"], "operator": str(path),
+        "scale": 4.0, "seeds": "0", "count": 2, "prior": prior, "metrics": ["psnr-y"], "degradation": str(path),
         "flops": False,
     }  # fmt: skip
     report = bench(["bicubic", "sr-nam:paper"], data, tmp_path / "out", **settings)

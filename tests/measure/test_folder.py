@@ -37,7 +37,7 @@ def truths(tmp_path) -> Collection:
 def test_the_layout_of_upsample(tmp_path, truths):
     operator = make_operator("area", hr_size=16, lr_size=4)
     for seed in (0, 3):
-        note = {"operator": json.dumps(operator.spec())}
+        note = {"degradation": json.dumps(operator.spec())}
         put(tmp_path / "out" / "anna" / f"seed{seed:04d}.png", seed, about=note)
     put(tmp_path / "out" / "anna" / "seed0000_noise0001.png", 9)
     put(tmp_path / "out" / "anna" / "grid.png", 8, side=50)
@@ -111,10 +111,10 @@ def test_what_does_not_fit_is_named(tmp_path, truths):
     (case,), _ = find_cases(tmp_path / "mixed", truths)
     with pytest.raises(InputError, match="candidates of anna differ in size"):
         open_case(case, truths)
-    put(tmp_path / "note" / "anna" / "seed0000.png", 0, about={"operator": "{broken"})
+    put(tmp_path / "note" / "anna" / "seed0000.png", 0, about={"degradation": "{broken"})
     put(tmp_path / "note" / "anna" / "input.png", 0, side=4)
     (case,), _ = find_cases(tmp_path / "note", truths)
-    with pytest.raises(InputError, match=r"seed0000\.png: its note on the operator is damaged"):
+    with pytest.raises(InputError, match=r"seed0000\.png: its note on the degradation is damaged"):
         open_case(case, truths)
 
 

@@ -44,8 +44,8 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
 }
 
 
-SHORT = ("reference", "interpolate", "tolerance")
-"""Controls of a method that `upsample` takes without the prefix: `--reference PHOTO` for `--method.reference PHOTO`."""
+SHORT = ("interpolate", "tolerance")
+"""Controls of a method that `upsample` takes without the prefix: `--tolerance 4` for `--method.tolerance 4`."""
 
 
 def _written_out(argument: str, command: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from preimage.cli.bar import Bar
 from preimage.cli.options import failures, measure_options
 
 
@@ -37,7 +38,7 @@ def bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
         "--methods",
         default="bicubic,posterior",
-        help="names, with a prior or network of its own, a preset and the downscaling it is told where wanted: "
+        help="names, with a prior or network of its own, a preset and the degradation it is told where wanted: "
         "bicubic,pulse:paper,pulse@area,posterior=my.safetensors",
     )
     p.add_argument(
@@ -55,7 +56,7 @@ def bench_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("-n", "--count", type=int, default=64, help="how many faces, the first of a fixed shuffle; 0: all")
     p.add_argument("--shuffle", type=int, default=0, help="seed of that shuffle")
     p.add_argument("--prior", default=None, help="name, path or hub id; default: the package's default prior")
-    p.add_argument("--operator", default="bicubic", help="the downscaling, linear or learned, by name or path")
+    p.add_argument("--degradation", default="bicubic", help="what makes the inputs, linear or learned, by name or path")
     measure_options(p)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
@@ -72,7 +73,8 @@ def bench(options: Namespace) -> int:
     given = options.as_dict()
     output, methods = given.pop("output"), given.pop("methods").split(",")
     given["count"] = given["count"] or None
-    return _report(lambda: bench(methods, output=output, command=_command(), **given), output)
+    with Bar() as bar:
+        return _report(lambda: bench(methods, output=output, command=_command(), progress=bar, **given), output)
 
 
 def _report(measure: Callable[[], Any], output: str) -> int:

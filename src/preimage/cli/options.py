@@ -9,18 +9,13 @@ from jsonargparse import ArgumentParser
 
 
 def value_of(argv: Sequence[str], option: str, default: str) -> str:
-    """Value of an option, before the command line can be parsed as a whole."""
-    for i, a in enumerate(argv):
+    """Value of an option, before the command line can be parsed as a whole; the last one counts, as in the parser."""
+    for i, a in reversed(list(enumerate(argv))):
         if a == option and i + 1 < len(argv):
             return argv[i + 1]
         if a.startswith(f"{option}="):
             return a.split("=", 1)[1]
     return default
-
-
-def operator_options(p: ArgumentParser) -> None:
-    p.add_argument("--operator", default="bicubic", help="the downscaling: bicubic, bilinear, lanczos, area, gaussian")
-    border_option(p)
 
 
 def border_option(p: ArgumentParser) -> None:

@@ -3,83 +3,91 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace
 
-from preimage.cli.options import border_option, failures, operator_options, value_of
+from preimage.cli.bar import Bar
+from preimage.cli.options import border_option, failures, value_of
 from preimage.invert.registry import DEFAULT
+
+LINEAR = "bicubic, bilinear, lanczos, area, gaussian"
 
 
 def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    from preimage.invert.registry import list_methods, method_class
+
+    chosen = method_class(value_of(argv, "--method", DEFAULT))
+    takes = chosen.capabilities
     p.add_argument("inputs", nargs="+", help="files, folders or globs of small face pictures")
     p.add_argument("-o", "--output", required=True, help="folder for the results")
-    p.add_argument("--method.name", default=DEFAULT, help="written --method NAME: posterior, pulse, sr-nam or bicubic")
-    p.add_argument("--preset", default="default", help="settings of the method: default or paper")
     p.add_argument(
-        "--prior", type=str | None, default=None, help="name, path or hf-hub:owner/repo (preimage models list)"
+        "--method.name",
+        default=DEFAULT,
+        help=f"written --method NAME: {', '.join(list_methods())}, or package.module:Class; --method NAME --help shows its settings",
     )
+    p.add_argument("--preset", default="default", help=f"settings of the method: {', '.join(chosen.presets)}")
+    p.add_argument(
+        "--prior",
+        type=str | None,
+        default=None,
+        help="of a search: name, path or hf-hub:owner/repo (preimage models list)",
+    )
+    p.add_argument("--weights", type=str | None, default=None, help="the method's own network, the same way")
     p.add_argument("--scale", type=float | None, default=None, help="checked against the prior's size where given")
     p.add_argument("--seeds", default="0-7", help="which candidates, such as 0-7,12")
     p.add_argument("-n", "--count", type=int | None, default=None, help="the first so many seeds, instead of --seeds")
+    learned = ", or a learned one by name or path, such as degradation-gan" if "learned" in takes.degradations else ""
     p.add_argument(
-        "--operator",
+        "--degradation",
         type=str | None,
         default=None,
-        help="the downscaling: bicubic, bilinear, lanczos, area, gaussian, or a learned one by name or path, such as "
-        "degradation-gan-64to16; default: the method's own (bicubic; sr-nam: degradation-gan-64to16)",
+        help=f"what made the picture: {LINEAR}{learned}; default: {takes.default_degradation}",
     )
     border_option(p)
-    p.add_argument("--variants", type=int, default=0, help="of each candidate, so many with resampled fine noise")
+    p.add_argument(
+        "--variants", type=int, default=0, help="of each candidate, so many with its finest detail drawn anew"
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
     p.add_argument("--batch", default="auto", help="candidates that run together; auto: as many as fit into memory")
     p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
+    p.add_argument("--from", type=str | None, default=None, help="a file of such latents to go on from")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
-    presets = _presets(value_of(argv, "--method", DEFAULT))
-    if presets:
-        preset = presets.get(value_of(argv, "--preset", "default"), presets["default"])
+    for given in takes.inputs:
+        p.add_argument(f"--{given.name}", type=str | None, default=None, help=given.help)
+    preset = chosen.presets.get(value_of(argv, "--preset", "default"), chosen.presets["default"])
+    if values := asdict(preset):
         p.add_class_arguments(type(preset), "method", as_group=False)
-        p.set_defaults({f"method.{key}": value for key, value in asdict(preset).items()})
-
-
-def _presets(method: str) -> Mapping[str, Any]:
-    """Presets of a method that has controls; none for the others."""
-    if method == "pulse":
-        from preimage.invert.pulse import PRESETS as pulse
-
-        return pulse
-    if method == "sr-nam":
-        from preimage.invert.nam import PRESETS as nam
-
-        return nam
-    if method == "posterior":
-        from preimage.invert.posterior import PRESETS as posterior
-
-        return posterior
-    return {}
+        p.set_defaults({f"method.{key}": value for key, value in values.items()})
 
 
 def upsample(options: Namespace) -> int:
     """Candidates for every input; a bad input is reported and skipped."""
     from preimage.explore import upsample_folder
+    from preimage.invert.registry import method_class
 
     given = options.as_dict()
     controls: dict[str, Any] = given.pop("method")
+    name = controls.pop("name")
+    controls |= {guide.name: given.pop(guide.name) for guide in method_class(name).capabilities.inputs}
     count, seeds, output = given.pop("count"), given.pop("seeds"), given.pop("output")
     if count is not None:
         seeds = range(count)
-    tally = upsample_folder(
-        given.pop("inputs"),
-        output,
-        method=controls.pop("name"),
-        seeds=seeds,
-        latents=given.pop("save_latents"),
-        controls=controls,
-        **given,
-    )
+    with Bar() as bar:
+        tally = upsample_folder(
+            given.pop("inputs"),
+            output,
+            method=name,
+            seeds=seeds,
+            latents=given.pop("save_latents"),
+            at=given.pop("from"),
+            controls=controls,
+            progress=bar,
+            **given,
+        )
     about = f"{tally.exact} of them exact"
     if tally.learned:
         about = (
@@ -98,13 +106,15 @@ def degrade_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
         "--size", type=int | None, default=None, help="longer side of the result in pixels, instead of a scale"
     )
-    operator_options(p)
-    p.add_argument("--corrupt", type=list[str], default=[], help="such as [gaussian_noise:25,jpeg:50], in this order")
     p.add_argument(
-        "--model", type=str | None, default=None, help="a learned degradation instead: degradation-gan, path or hub id"
+        "--degradation",
+        default="bicubic",
+        help=f"{LINEAR}, or a learned one (degradation-gan, a path, a hub id), which makes pictures of its own size",
     )
+    border_option(p)
+    p.add_argument("--corrupt", type=list[str], default=[], help="such as [gaussian_noise:25,jpeg:50], in this order")
     p.add_argument("--variants", type=int, default=0, help="so many different versions of each, NAME_seed0000.png")
-    p.add_argument("--seed", type=int, default=0, help="of the corruptions and of the model's noise")
+    p.add_argument("--seed", type=int, default=0, help="of the corruptions and of the degradation's noise")
     p.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 

@@ -13,16 +13,19 @@ part of the model below; without it hard edges next to black or white never come
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from preimage.degrade.linear import LinearOperator, bicubic
 from preimage.errors import InputError, OperatorError
+
+if TYPE_CHECKING:
+    from preimage.degrade.linear import LinearOperator
 
 _CLOSE = 0.15  # grey levels of float residual at which rounding decides, not projecting further
 _LOOK = 0.4  # below this the rounded picture may already be exact
@@ -75,9 +78,9 @@ def make_exact(
         OperatorError: an operator for other sizes.
     """
     _check_images(images, operator)
-    y = _lr_levels(lr, operator)
+    y = lr_levels(lr, operator)
     if operator.rows.device.type != "cpu":  # Pillow decides in the end, and float64 is wanted
-        operator = LinearOperator.from_spec(operator.spec())
+        operator = copy.deepcopy(operator).cpu()
     rows = [_one(_levels(image), y, operator, max_rounds, repairs) for image in images.detach().cpu()]
     pictures = torch.stack([row[0] for row in rows]) if rows else torch.empty(images.shape, dtype=torch.uint8)
     misses = downscale_saved(pictures, operator).double() - y
@@ -88,6 +91,42 @@ def make_exact(
         worst=misses.abs().flatten(1).amax(1).long(),
         moved=torch.tensor([row[1] for row in rows], dtype=torch.float32),
         rounds=torch.tensor([row[2] for row in rows], dtype=torch.int64),
+    )
+
+
+def make_near(images: Tensor, lr: Tensor, operator: LinearOperator, tolerance: float) -> ExactResult:
+    """8-bit pictures whose files shrink to the photo within a tolerance; none of them is called exact.
+
+    Each picture gets a photo of its own to shrink to, the nearest to what it does shrink to. Where no 8-bit picture does, a
+    nearer one is taken, at last the photo itself.
+
+    Args:
+        images: (n, 3, H, W) around [0, 1].
+        lr: (3, h, w) in [0, 1] on the 8-bit grid.
+        operator: the downscaling.
+        tolerance: grey levels by which any value may be missed.
+    """
+    photo, most = (lr * 255).round(), math.floor(tolerance)
+    rows: list[ExactResult] = []
+    for image in images:
+        wanted = (operator(image.clamp(0, 1)) * 255).round()
+        tried: list[tuple[float, ExactResult]] = []
+        for room in dict.fromkeys((most, max(0, most - 1), max(0, most - 2), most // 2, 0)):
+            target = wanted.clamp(photo - room, photo + room).clamp(0, 255) / 255
+            row = make_exact(image[None], target, operator)
+            tried.append((float((downscale_saved(row.images, operator)[0].double() - photo).abs().max()), row))
+            if tried[-1][0] <= tolerance:
+                break
+        rows.append(min(tried, key=lambda pair: pair[0])[1])
+    pictures = torch.cat([row.images for row in rows])
+    misses = downscale_saved(pictures, operator).double() - photo
+    return ExactResult(
+        images=pictures,
+        exact=torch.zeros(len(pictures), dtype=torch.bool),
+        error=misses.square().flatten(1).mean(1).sqrt().float(),
+        worst=misses.abs().flatten(1).amax(1).long(),
+        moved=torch.cat([row.moved for row in rows]),
+        rounds=torch.cat([row.rounds for row in rows]),
     )
 
 
@@ -117,40 +156,9 @@ def lr_error(images: Tensor, lr: Tensor, operator: LinearOperator) -> Tensor:
         InputError, OperatorError: as for `make_exact`.
     """
     _check_images(images, operator)
-    y = _lr_levels(lr, operator, grid=False)
+    y = lr_levels(lr, operator, grid=False)
     errors = [(operator(_levels(image)) - y).square().mean().sqrt() for image in images.detach().cpu()]
     return torch.stack(errors).float() if errors else torch.empty(0)
-
-
-def verify(path: str | Path, lr_path: str | Path, operator: LinearOperator | None = None) -> tuple[bool, float]:
-    """Whether the picture in one file shrinks exactly to the picture in another, and the RMS miss in grey levels.
-
-    Args:
-        path: the large picture, of any format of `preimage.image`; taken as 8-bit RGB.
-        lr_path: the small one.
-        operator: how to shrink; default Pillow's bicubic.
-
-    Raises:
-        InputError: a file that is missing, unreadable or has transparent pixels.
-        OperatorError: sizes that do not fit each other or the operator.
-    """
-    misses = _misses(path, lr_path, operator)
-    return not bool(misses.any()), float(misses.square().mean().sqrt())
-
-
-def largest_miss(path: str | Path, lr_path: str | Path, operator: LinearOperator | None = None) -> float:
-    """The largest difference in grey levels between the shrunken picture in one file and the picture in another.
-
-    Arguments and errors as for `verify`.
-    """
-    return float(_misses(path, lr_path, operator).abs().max())
-
-
-def _misses(path: str | Path, lr_path: str | Path, operator: LinearOperator | None) -> Tensor:
-    hr, lr = _open(path), _open(lr_path)
-    if operator is None:
-        operator = bicubic(tuple(hr.shape[-2:]), lr_size=tuple(lr.shape[-2:]))
-    return downscale_saved(hr[None], operator)[0].double() - _lr_levels(lr, operator)
 
 
 def _one(x: Tensor, y: Tensor, operator: LinearOperator, max_rounds: int, repairs: int) -> tuple[Tensor, float, int]:
@@ -291,7 +299,7 @@ def _check_images(images: Tensor, operator: LinearOperator) -> None:
     _check_values(images, "pictures")
 
 
-def _lr_levels(lr: Tensor, operator: LinearOperator, grid: bool = True) -> Tensor:
+def lr_levels(lr: Tensor, operator: LinearOperator, grid: bool = True) -> Tensor:
     """The LR picture in grey levels, float64 (3, h, w); with `grid` exactly on the whole numbers."""
     if lr.ndim != 3 or lr.shape[0] != 3:
         raise InputError(f"lr must be one picture (3, h, w), not {tuple(lr.shape)}")
@@ -313,18 +321,3 @@ def _check_values(x: Tensor, what: str) -> None:
         raise InputError(f"{what} must be float in [0, 1] or uint8, not {x.dtype}")
     if not x.isfinite().all():
         raise InputError(f"{what} hold NaN or infinite values")
-
-
-def _open(path: str | Path) -> Tensor:
-    from preimage.image import MAX_SIDE, open_image  # loads Pillow, which `import preimage` does not need
-
-    with open_image(Path(path)) as image:
-        if max(image.size) > MAX_SIDE:
-            raise InputError(
-                f"{path}: {image.width}x{image.height} pixels, more than {MAX_SIDE} on a side; no candidate is"
-            )
-        if image.has_transparency_data and np.array(image.convert("RGBA"))[..., 3].min() < 255:
-            raise InputError(
-                f"{path}: has transparent pixels, so what is seen is not what shrinks; flatten it onto a background"
-            )
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from preimage.degrade.linear import LinearOperator, area
+from preimage.degrade.degradation import Evidence
+from preimage.degrade.linear import area
 from preimage.errors import InputError, OperatorError
+from preimage.image import to_uint8
 from preimage.nets.fingerprint import fingerprint
 from preimage.nets.layers import channels_last
 
@@ -55,8 +57,53 @@ class LearnedDegradation(Protocol):
         ...
 
 
-Operator = LinearOperator | LearnedDegradation
-"""What a method may answer to: the downscaling it inverts."""
+class Learned:
+    """A learned network as a `Degradation`: it proves nothing, so pictures are kept as they are, and the error is stated.
+
+    Args:
+        network: see `LearnedDegradation`.
+    """
+
+    kind, why_inexact = "learned", WHY_INEXACT
+
+    def __init__(self, network: LearnedDegradation) -> None:
+        self.network = network
+
+    @property
+    def name(self) -> str:
+        return self.network.name
+
+    def on(self, device: torch.device) -> Self:
+        frozen(self.network, device)
+        return self
+
+    def draw(self, seeds: Sequence[int], stream: str = "degradation") -> Tensor:
+        return self.network.noise(seeds, stream)
+
+    def __call__(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
+        return apply_learned(self.network, pictures, noise)
+
+    @torch.no_grad()
+    def photograph(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
+        return to_uint8(self(pictures.float() / 255, noise)).cpu()
+
+    def check(self, resolution: int, lr: Tensor | None = None) -> None:
+        check_learned(self.network, resolution, lr)
+
+    def finish(self, images: Tensor, lr: Tensor, noise: Tensor | None = None, tolerance: float = 0.0) -> Evidence:
+        saved = (images.clamp(0, 1) * 255).round()
+        l1, rms = learned_error(self.network, saved / 255, lr, noise)
+        none = torch.zeros(len(images))
+        return Evidence(saved.to(torch.uint8).cpu(), error=rms, exact=none.bool(), moved=none, l1=l1)
+
+    def spec(self) -> dict[str, Any]:
+        return learned_spec(self.network)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Learned) and self.network is other.network
+
+    def __hash__(self) -> int:
+        return hash(id(self.network))
 
 
 def apply_learned(degradation: LearnedDegradation, pictures: Tensor, noise: Tensor | None) -> Tensor:
@@ -95,14 +142,14 @@ def check_learned(degradation: LearnedDegradation, resolution: int, lr: Tensor |
     small, large = degradation.lr_size, degradation.hr_size
     if resolution < large:
         raise OperatorError(
-            f"{degradation.name} degrades {large}x{large} pictures, but the prior makes {resolution}x{resolution}. Choose a "
-            f"larger prior, or a linear downscaling (--operator bicubic)."
+            f"{degradation.name} degrades {large}x{large} pictures, but these are {resolution}x{resolution}. Choose a "
+            f"larger prior or picture, or a linear downscaling (--degradation bicubic)."
         )
     if lr is not None and tuple(lr.shape[-2:]) != (small, small):
         raise OperatorError(
             f"the picture is {lr.shape[-1]}x{lr.shape[-2]}, but {degradation.name} makes {small}x{small} pictures and no "
             f"others. Resize the photo (`preimage degrade --size {small}`), or choose a linear downscaling "
-            "(--operator bicubic)."
+            "(--degradation bicubic)."
         )
 
 

@@ -6,11 +6,14 @@ import base64
 import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from preimage.degrade.consistency import downscale_saved, make_exact, make_near
+from preimage.degrade.degradation import Evidence
 from preimage.degrade.kernels import BORDERS as BORDERS
 from preimage.degrade.kernels import Array, Scale, Size, axis_matrix, cubic, lanczos3, pair, sizes, whole
 from preimage.degrade.separable import Separable
@@ -40,6 +43,8 @@ class LinearOperator(Separable):
         OperatorError: matrices that are not 2-D, finite and wider than high, or a registered name without `settings`.
     """
 
+    kind, why_inexact = "linear", ""
+
     def __init__(
         self,
         rows: Tensor | Array,
@@ -54,6 +59,30 @@ class LinearOperator(Separable):
             raise OperatorError(f"the name {name!r} belongs to a factory; choose another for your own matrices")
         self._name, self._border = name, border
         self._settings = None if settings is None else dict(settings)
+
+    def on(self, device: torch.device) -> Self:
+        """Itself: every call brings the matrices to where its argument is."""
+        return self
+
+    def draw(self, seeds: Sequence[int], stream: str = "") -> None:
+        """It has no randomness of its own."""
+
+    def photograph(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What files of the small pictures hold, by Pillow where Pillow has this filter; see `consistency.downscale_saved`."""
+        return downscale_saved(pictures, self)
+
+    def check(self, resolution: int, lr: Tensor | None = None) -> None:
+        """Refuse other sizes than its own; see `preimage.degrade.degradation.Degradation`."""
+        side, size = (resolution, resolution), self.lr_size if lr is None else tuple(lr.shape[-2:])
+        if self.hr_size != side or self.lr_size != size:
+            raise OperatorError(
+                f"the operator goes from {self.hr_size} to {self.lr_size}, but prior and photo need {side} to {size}."
+            )
+
+    def finish(self, images: Tensor, lr: Tensor, noise: Tensor | None = None, tolerance: float = 0.0) -> Evidence:
+        """The nearest files that shrink to the photo byte for byte, or within the tolerance; see `preimage.degrade.consistency`."""
+        found = make_near(images, lr, self, tolerance) if tolerance else make_exact(images, lr, self)
+        return Evidence(found.images, found.error, found.exact, found.moved, found.worst if tolerance else None)
 
     @property
     def name(self) -> str:

@@ -42,8 +42,8 @@ class Separable(nn.Module):
             self.register_buffer(axis, matrix)
         self._cache: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shrinks x (..., H, W) to A x = H x Wᵀ, (..., h, w). Raises OperatorError for another size."""
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Shrinks x (..., H, W) to A x = H x Wᵀ, (..., h, w); noise changes nothing. Raises OperatorError for another size."""
         return self._sandwich(x, "rows", "cols", self.hr_size)
 
     @overload  # type: ignore[override]

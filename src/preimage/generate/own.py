@@ -36,19 +36,14 @@ def names_own_prior(name: str) -> bool:
     return _SPEC.fullmatch(name) is not None
 
 
-def own_prior(name: str, device: str | torch.device = "cpu") -> nn.Module:
-    """Import a user's prior and check it; the one place where a name makes this package run code of others.
+def import_own(name: str) -> Any:
+    """What a user's name stands for; the one place where a name makes this package run code of others.
 
     Args:
-        name: `package.module:attribute`; modules in the current folder count too, as with `python -m`. A class or
-            function is called without arguments, anything else is taken as it is.
-        device: where to put it.
-
-    Returns:
-        The module, frozen and in eval mode, after `check_prior`.
+        name: `package.module:attribute`; modules in the current folder count too, as with `python -m`.
 
     Raises:
-        WeightsError: what cannot be imported or built, or does not meet the `Prior` contract; the message says why.
+        WeightsError: what cannot be imported; the message says why.
     """
     module, _, path = name.partition(":")
     try:
@@ -65,6 +60,23 @@ def own_prior(name: str, device: str | torch.device = "cpu") -> nn.Module:
         found = reduce(getattr, path.split("."), found)
     except AttributeError as error:
         raise WeightsError(f"{name}: {error}. Check the spelling behind the colon.") from None
+    return found
+
+
+def own_prior(name: str, device: str | torch.device = "cpu") -> nn.Module:
+    """Import a user's prior (`import_own`) and check it.
+
+    Args:
+        name: `package.module:attribute`. A class or function is called without arguments, anything else is taken as it is.
+        device: where to put it.
+
+    Returns:
+        The module, frozen and in eval mode, after `check_prior`.
+
+    Raises:
+        WeightsError: what cannot be imported or built, or does not meet the `Prior` contract; the message says why.
+    """
+    found, (_, _, path) = import_own(name), name.partition(":")
     if isinstance(found, type) or inspect.isroutine(found):
         try:
             found = found()

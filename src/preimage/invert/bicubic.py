@@ -4,24 +4,75 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.candidates import Candidates
-from preimage.degrade.consistency import lr_error, make_exact
-from preimage.degrade.learned import Operator
-from preimage.device import resolve_device, resolve_precision
-from preimage.errors import MethodError, WeightsError
-from preimage.image import check_lr
-from preimage.invert.method import Capabilities, OnStep
-from preimage.invert.problem import GREY_LEVELS, operator_for
-from preimage.memory import AUTO, parse_batch
+from preimage.errors import WeightsError
+from preimage.invert.finish import finish
+from preimage.invert.listener import Listener
+from preimage.invert.method import Capabilities, Method
+from preimage.invert.problem import Problem
+from preimage.invert.settings import Settings
 from preimage.weights import load_prior, load_upsampler, weight_table
+
+
+@dataclass(frozen=True)
+class BicubicSettings(Settings):
+    """Controls of `Bicubic`: none."""
+
+
+class Bicubic(Method):
+    """Cubic interpolation, then the nearest exact picture: one answer, whatever seed is asked for.
+
+    Args:
+        prior: a prior or a network of another method, by name, path or as it is; only its size matters. None takes the
+            default prior's.
+        resolution: side of the pictures, instead.
+    """
+
+    name = "bicubic"
+    capabilities = Capabilities(
+        summary="cubic interpolation made exact; one blurry answer, for comparison", prior=True, many=False
+    )
+    presets: ClassVar[Mapping[str, BicubicSettings]] = {"default": BicubicSettings()}
+
+    def __init__(self, *, resolution: int | None = None, **networks: Any) -> None:
+        self._resolution = resolution or 0
+        super().__init__(**networks)
+
+    def load(self, prior: Any, weights: Any) -> None:
+        if not self._resolution:
+            loaded = _network(prior) if prior is None or isinstance(prior, str | Path) else prior
+            self._resolution = int(loaded.resolution)
+
+    @property
+    def resolution(self) -> int:
+        return self._resolution
+
+    def describe(self, settings: Settings | None = None) -> dict[str, Any]:
+        return super().describe(settings) | {"resolution": self.resolution}
+
+    def sample(
+        self,
+        problem: Problem,
+        seeds: Sequence[int],
+        settings: Settings | None = None,
+        listener: Listener | None = None,
+        at: Mapping[str, Tensor] | None = None,
+    ) -> Iterator[Candidates]:
+        """One candidate, of the first seed; see `Method.sample`."""
+        if not seeds:
+            return
+        began = time.monotonic()
+        side = (self.resolution, self.resolution)
+        image = F.interpolate(problem.lr[None], size=side, mode="bicubic", align_corners=False)
+        yield finish(image, problem, seeds[:1], method=self.name, began=began)
 
 
 def _network(name: str | Path | None) -> Any:
@@ -35,84 +86,3 @@ def _network(name: str | Path | None) -> Any:
         if name is None or not os.path.isfile(name):  # also for names that no file can have
             raise
         return load_upsampler(name)
-
-
-class Bicubic:
-    """Cubic interpolation, then the nearest exact picture. Every seed gives the same one.
-
-    Args:
-        resolution: side of the pictures; None takes the prior's, so that methods compare at one size.
-        prior: a prior, or a network of posterior; only its size matters.
-        preset, device, precision, batch: checked as for `Pulse`, and without effect: one picture, made on the CPU.
-
-    Raises:
-        MethodError, InputError: one of them that does not exist.
-    """
-
-    name = "bicubic"
-    capabilities = Capabilities(summary="cubic interpolation made exact; one blurry answer, for comparison", many=False)
-
-    def __init__(
-        self,
-        resolution: int | None = None,
-        prior: Any = None,
-        preset: str = "default",
-        device: str = "auto",
-        precision: str = "auto",
-        batch: int | str = AUTO,
-    ) -> None:
-        if preset != "default":
-            raise MethodError(f"preset {preset!r:.60} is unknown; bicubic has default only.")
-        parse_batch(batch)
-        resolve_precision(precision, resolve_device(device))
-        if resolution is None:
-            loaded: Any = _network(prior) if prior is None or isinstance(prior, str | Path) else prior
-            resolution = int(loaded.resolution)
-        self._resolution = resolution
-
-    @property
-    def resolution(self) -> int:
-        return self._resolution
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "resolution": self.resolution}
-
-    def sample(
-        self,
-        lr: Tensor,
-        /,
-        seeds: Sequence[int],
-        operator: Operator | str | None = None,
-        on_step: OnStep | None = None,
-        **controls: Any,
-    ) -> Iterator[Candidates]:
-        """One batch with the same picture for each seed.
-
-        Raises:
-            MethodError: any control; there are none.
-            OperatorError: a learned degradation, or one that does not fit.
-        """
-        if controls:
-            raise MethodError(f"bicubic has no control {', '.join(controls)}.")
-        began = time.monotonic()
-        lr = check_lr(lr)
-        operator = operator_for(lr, self.resolution, operator)
-        side = (self.resolution, self.resolution)
-        image = F.interpolate(lr[None], size=side, mode="bicubic", align_corners=False)
-        exact = make_exact(image, lr, operator)
-        n = len(seeds)
-        if n == 0:
-            return
-        yield Candidates(
-            images=(exact.images.float() / GREY_LEVELS).expand(n, -1, -1, -1),
-            seeds=tuple(seeds),
-            lr=lr,
-            operator=operator,
-            error=exact.error.expand(n),
-            exact=exact.exact.expand(n),
-            moved=exact.moved.expand(n),
-            error_before=lr_error(image, lr, operator).expand(n),
-            steps=torch.zeros(n, dtype=torch.long),
-            seconds=time.monotonic() - began,
-            method=self.name,
-        )

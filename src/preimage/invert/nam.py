@@ -13,23 +13,20 @@ the noise of the best iterate is kept with the candidate, so that the error can 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from preimage.invert.latent import LatentSearch
 from preimage.invert.method import Capabilities
-from preimage.invert.settings import SearchSettings
+from preimage.invert.search_settings import SearchSettings
 
-DEGRADATION = "degradation-gan-64to16"
+DEGRADATION = "degradation-gan"
 """The embedded degradation that stands in where the user names none."""
 
 _PAPER = SearchSettings(
     steps=500, lr=1e-3, schedule="fixed", loss="l1", eps=0.0, l2=1.0, geocross=0.0, tied=True, trainable_noise=0,
     sphere=False,
 )  # fmt: skip
-PRESETS = {
-    # section 4.1: Adam with its default rate, which moves a coordinate of z by at most half a deviation in 500 steps
-    "paper": _PAPER,
-    # docs/sr-nam.md: L1 is level from 0.1 to 0.4; off the sphere a StyleGAN2's candidates fit better and are further from faces
-    "default": _PAPER.with_({"lr": 0.1, "sphere": True}),
-}
 
 
 class SRNAM(LatentSearch):
@@ -44,10 +41,14 @@ class SRNAM(LatentSearch):
     capabilities = Capabilities(
         summary="latent search through a learned degradation, for photos that nobody knows the downscaling of",
         paper="Lioutas: Mapping Low-Resolution Images To Multiple High-Resolution Images Using NAM, 2019",
-        needs_prior=True,
-        operators=("any linear", "learned"),
-        default_operator=DEGRADATION,
-        presets=tuple(PRESETS),
-        steers=("seeds",),
+        prior=True,
+        degradations=("linear", "learned"),
+        default_degradation=DEGRADATION,
+        continues=True,
     )
-    presets = PRESETS
+    presets: ClassVar[Mapping[str, SearchSettings]] = {
+        # section 4.1: Adam with its default rate, which moves a coordinate of z by at most half a deviation in 500 steps
+        "paper": _PAPER,
+        # docs/sr-nam.md: L1 is level from 0.1 to 0.4; off the sphere a StyleGAN2's candidates fit better and are further from faces
+        "default": _PAPER.with_({"lr": 0.1, "sphere": True}),
+    }

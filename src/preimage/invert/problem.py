@@ -1,17 +1,53 @@
-"""What a method is asked: the photo, checked, with the downscaling it is to be explained by."""
+"""What a method is asked: a photo, the degradation that made it, and whatever guides the answer; made and checked once."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
-from preimage.degrade.learned import LearnedDegradation, Operator, check_learned
-from preimage.degrade.linear import OPERATORS, LinearOperator, make_operator
+from preimage.degrade.degradation import Degradation
+from preimage.degrade.learned import Learned, LearnedDegradation
+from preimage.degrade.linear import OPERATORS, make_operator
 from preimage.errors import OperatorError
 from preimage.weights import load_degradation, weight_table
 
 GREY_LEVELS = 255.0
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A photo to be explained; made by `Method.pose`, which checks it.
+
+    Attributes:
+        lr: the photo, (3, h, w) RGB in [0, 1] on the 8-bit grid.
+        degradation: what made it of a sharp picture.
+        resolution: side of the pictures that are wanted.
+        guides: further inputs by name (`Capabilities.inputs`).
+    """
+
+    lr: Tensor
+    degradation: Degradation
+    resolution: int
+    guides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A degradation that does not know its sizes yet.
+
+    Attributes:
+        name: as it was asked for.
+        kind: of `Degradation`.
+        build: the degradation from pictures of a side, or of (height, width), to photos of (height, width).
+    """
+
+    name: str
+    kind: str
+    build: Callable[[int | tuple[int, int], tuple[int, int]], Degradation]
 
 
 def check_size(lr: Tensor, resolution: int, scale: float | None = None) -> None:
@@ -49,74 +85,64 @@ def check_sides(width: int, height: int, resolution: int, scale: float | None = 
         )
 
 
-def operator_for(
-    lr: Tensor, resolution: int, operator: Operator | str | None = None, border: str = "renormalise"
-) -> LinearOperator:
-    """The linear downscaling from a square picture of side `resolution` to this photo.
+def find_degradation(given: Degradation | LearnedDegradation | Source | str, border: str = "renormalise") -> Source:
+    """The degradation that is meant, before any photo is known.
 
     Args:
-        lr: (3, h, w).
-        resolution: side of the prior's pictures.
-        operator: one made before, a name, or None for bicubic.
-        border: of one made here.
-
-    Raises:
-        OperatorError: a photo or an operator that does not fit, or a learned degradation.
-    """
-    check_size(lr, resolution)
-    side, size = (resolution, resolution), (lr.shape[-2], lr.shape[-1])
-    if isinstance(operator, LearnedDegradation):
-        raise OperatorError(
-            f"{operator.name} is a learned degradation; this method answers to linear downscalings only."
-        )
-    if not isinstance(operator, LinearOperator):
-        return make_operator(operator or "bicubic", hr_size=side, lr_size=size, border=border)
-    if operator.hr_size != side or operator.lr_size != size:
-        raise OperatorError(
-            f"the operator goes from {operator.hr_size} to {operator.lr_size}, but prior and photo need {side} to {size}."
-        )
-    return operator
-
-
-def degradation_for(
-    lr: Tensor, resolution: int, operator: Operator | str | None = None, border: str = "renormalise"
-) -> Operator:
-    """The downscaling, linear or learned, from a square picture of side `resolution` to this photo; see `operator_for`.
-
-    Args:
-        operator: also a learned degradation, or its name, path or hub id.
-
-    Raises:
-        OperatorError: a photo or a downscaling that does not fit.
-        WeightsError: a learned degradation that cannot be loaded.
-    """
-    check_size(lr, resolution)
-    found = by_name(operator) if isinstance(operator, str) else operator
-    if not isinstance(found, LearnedDegradation):
-        return operator_for(lr, resolution, found, border)
-    check_learned(found, resolution, lr)
-    return found
-
-
-def by_name(operator: str) -> LearnedDegradation | str:
-    """A learned degradation by name, path or hub id; the name of a linear downscaling stays what it is.
+        given: one made before, a learned network, the name of a linear downscaling, or name, path or hub id of a learned one.
+        border: of a linear one that is made here by name.
 
     Raises:
         OperatorError: neither.
-        WeightsError: a degradation that cannot be loaded.
+        WeightsError: a learned degradation that cannot be loaded.
     """
-    if operator in OPERATORS:
-        return operator
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, str):
+        if given in OPERATORS:
+            name = given
+            return Source(
+                name, "linear", lambda side, size: make_operator(name, hr_size=side, lr_size=size, border=border)
+            )
+        given = _learned(given)
+    found = given if isinstance(given, Degradation) else Learned(given)
+    if not isinstance(found, Degradation) or not isinstance(found.name, str):
+        raise OperatorError(f"degradation ({given!r:.40}) must be a name, a path, or a `Degradation`.")
+    return Source(found.name, found.kind, lambda side, size: found)
+
+
+def _learned(name: str) -> Learned:
+    """A learned degradation by name, path or hub id."""
     entries = weight_table()
-    embedded = [name for name, entry in entries.items() if entry.kind == "degradation"]
-    if (
-        operator in entries
-        or operator == "degradation-gan"
-        or operator.startswith("hf-hub:")
-        or operator.endswith(".safetensors")
-    ):
-        return load_degradation(operator)
+    embedded = [entry.name for entry in entries.values() if entry.kind == "degradation"]
+    if name in entries or name == "degradation-gan" or name.startswith("hf-hub:") or name.endswith(".safetensors"):
+        return Learned(load_degradation(name))
     raise OperatorError(
-        f"there is no operator {operator!r}; choose one of: {', '.join([*OPERATORS, *embedded])}, or give the path of a "
-        "learned degradation (.safetensors)."
+        f"there is no degradation {name!r}; choose one of: {', '.join([*OPERATORS, *embedded])}, or give the path of a "
+        "learned one (.safetensors)."
     )
+
+
+def degradation_for(
+    lr: Tensor,
+    resolution: int,
+    given: Degradation | LearnedDegradation | Source | str | None = None,
+    border: str = "renormalise",
+) -> Degradation:
+    """The degradation from a square picture of side `resolution` to this photo.
+
+    Args:
+        lr: (3, h, w).
+        resolution: side of the pictures that are wanted.
+        given: see `find_degradation`; None for bicubic.
+        border: of a linear one that is made here by name.
+
+    Raises:
+        OperatorError: a photo or a degradation that does not fit.
+        WeightsError: a learned degradation that cannot be loaded.
+    """
+    check_size(lr, resolution)
+    found = find_degradation("bicubic" if given is None else given, border)
+    made = found.build(resolution, (lr.shape[-2], lr.shape[-1]))
+    made.check(resolution, lr)
+    return made

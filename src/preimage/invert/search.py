@@ -6,18 +6,16 @@ done leaves the batch and stops costing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from preimage.degrade.learned import LearnedDegradation, apply_learned
+from preimage.degrade.degradation import Degradation
 from preimage.generate.prior import Prior, sphere_to_w
-from preimage.invert.settings import OPTIMISERS, SCHEDULES, SearchSettings
-from preimage.invert.settings import fixed as fixed
-from preimage.invert.settings import linear1cycle as linear1cycle
-from preimage.invert.settings import linear1cycledrop as linear1cycledrop
+from preimage.invert.listener import Listener, Step, Stop
+from preimage.invert.search_settings import OPTIMISERS, SCHEDULES, SearchSettings
 from preimage.invert.walk import leave, norms, start
 
 FORWARDS_PER_STEP = 2
@@ -38,7 +36,8 @@ class Found:
         steps: (n,) steps spent, also after the best iterate.
         l1: (n,) mean absolute downscaling error on [0, 1] of that iterate.
         trace: (n, steps) error of every step in the measure of the loss, NaN from where a candidate was done.
-        degradation: (n, noise_dim) noise of the learned degradation in that iterate, or None.
+        degradation: (n, …) noise of the degradation in that iterate, or None where it has none.
+        stopped: whether a listener ended the search.
     """
 
     images: Tensor
@@ -49,6 +48,7 @@ class Found:
     l1: Tensor
     trace: Tensor
     degradation: Tensor | None = None
+    stopped: bool = False
 
 
 def geocross(latents: Tensor) -> Tensor:
@@ -78,22 +78,23 @@ def latents_at(prior: Prior, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def search(
     prior: Prior,
-    degrade: Callable[[Tensor], Tensor] | LearnedDegradation,
+    degradation: Degradation,
     lr: Tensor,
     seeds: Sequence[int],
     settings: SearchSettings,
-    on_step: Callable[[int, Tensor], None] | None = None,
+    listener: Listener | None = None,
+    at: Mapping[str, Tensor] | None = None,
 ) -> Found:
     """Find latents whose pictures degrade to the photo (PULSE, sections 3.1 and 3.2; SR-NAM, section 3.4).
 
     Args:
         prior: a generator of pictures (n, 3, R, R).
-        degrade: the downscaling, differentiable, (n, 3, R, R) -> (n, 3, h, w); or a learned degradation, whose pictures
-            are clipped to [0, 1] first.
+        degradation: what made the photo.
         lr: the photo, (3, h, w) in [0, 1].
         seeds: one candidate each; the result of a seed does not depend on the others.
         settings: how.
-        on_step: called after each step with the step and the indices of the candidates still searching.
+        listener: called after each step.
+        at: latents and noise maps to begin with (`Found`), by the names of `Candidates.latents`; None draws them.
 
     Returns:
         The best iterate of every candidate: lowest downscaling error until it is within eps, from then on lowest spread
@@ -101,8 +102,7 @@ def search(
     """
     lr = lr.to(prior.mean_latent.device)
     mean, std = (t.to(lr.device) for t in prior.gaussian_fit)
-    learned = degrade if isinstance(degrade, LearnedDegradation) else None
-    walkers = start(prior, seeds, settings, learned)
+    walkers = start(prior, seeds, settings, degradation, at)
     optimiser = OPTIMISERS[settings.optimiser](walkers.parameters(), lr=settings.lr)
     rows = prior.latent_shape[0]
     n = len(seeds)
@@ -115,7 +115,7 @@ def search(
         steps=torch.zeros(n, dtype=torch.long),
         l1=unknown.clone(),
         trace=lr.new_full((n, settings.steps), float("nan")),
-        degradation=None if learned is None else lr.new_zeros(n, learned.noise_dim),
+        degradation=None if walkers.degradation is None else lr.new_zeros(walkers.degradation[:, 0].shape),
     )
     best_score = unknown.clone()
     waits = _Patience(unknown.clone(), settings.patience)
@@ -126,8 +126,8 @@ def search(
             latents = latents.expand(-1, rows, -1)
         noise = [*walkers.searched, *walkers.frozen]
         images = prior.synthesize(latents, noise)
-        nuisance = None if learned is None else walkers.degradation_noise(learned, seeds, step, settings)
-        small = degrade(images).float() if learned is None else apply_learned(learned, images, nuisance)
+        nuisance = walkers.degradation_noise(degradation, seeds, step, settings)
+        small = degradation(images, nuisance).float()
         mse, l1 = (small - lr).square().mean(dim=(1, 2, 3)), (small - lr).abs().mean(dim=(1, 2, 3))
         error = l1 if settings.loss == "l1" else mse
         spread = geocross(latents)
@@ -148,8 +148,12 @@ def search(
             best.trace[walkers.index, step] = error
             best.steps[walkers.index] += 1
             going = (error > settings.stop) & waits.on(walkers.index, error, step)
-        if on_step is not None:
-            on_step(step, walkers.index[going.cpu()])
+        if listener is not None:
+            try:
+                listener(_step(step, settings, seeds, walkers.index[going.cpu()], best))
+            except Stop:
+                best.stopped = True
+                break
         if not going.any():
             break
 
@@ -165,6 +169,18 @@ def search(
         if not going.all():
             leave(walkers, optimiser, going)
     return best
+
+
+def _step(index: int, settings: SearchSettings, seeds: Sequence[int], going: Tensor, best: Found) -> Step:
+    """What a listener is told: of the candidates that go on, the best so far."""
+    where = going.to(best.mse.device)
+    return Step(
+        index,
+        settings.steps,
+        tuple(seeds[i] for i in going.tolist()),
+        255 * best.mse[where].sqrt(),
+        lambda: best.images[where].clamp(0, 1),
+    )
 
 
 class _Patience:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from preimage.degrade.learned import LearnedDegradation
+from preimage.degrade.degradation import Degradation
+from preimage.degrade.learned import NOISE
 from preimage.errors import MethodError
-from preimage.generate.prior import Prior
-from preimage.invert.settings import SearchSettings
+from preimage.generate.prior import Prior, w_to_sphere
+from preimage.invert.search_settings import SearchSettings
 from preimage.seeds import normal
 
 
@@ -29,7 +30,7 @@ class Walkers:
         u: (m, rows, d), the latents' points.
         searched, frozen: the prior's noise maps, (m, 1, side, side) each.
         radii: of the parameters' spheres.
-        degradation: (m, 1, noise_dim), the noise of a learned degradation; None without one.
+        degradation: (m, 1, …), the noise of the degradation; None where it has none.
         degradation_moves: whether that noise is optimised.
     """
 
@@ -46,44 +47,78 @@ class Walkers:
         return [self.u, *self.searched, *moving]
 
     def degradation_noise(
-        self, degradation: LearnedDegradation, seeds: Sequence[int], step: int, settings: SearchSettings
-    ) -> Tensor:
-        """The noise (m, noise_dim) of this step."""
-        assert self.degradation is not None
+        self, degradation: Degradation, seeds: Sequence[int], step: int, settings: SearchSettings
+    ) -> Tensor | None:
+        """The noise (m, …) of this step; None where the degradation has none."""
+        if self.degradation is None:
+            return None
         if settings.degradation_noise == "resampled" and step:
-            drawn = degradation.noise([seeds[i] for i in self.index.tolist()], f"degradation{step}")
+            drawn = degradation.draw([seeds[i] for i in self.index.tolist()], f"degradation{step}")
+            assert drawn is not None
             return drawn.to(self.u.device)
         return self.degradation[:, 0]
 
 
 def start(
-    prior: Prior, seeds: Sequence[int], settings: SearchSettings, degradation: LearnedDegradation | None = None
+    prior: Prior,
+    seeds: Sequence[int],
+    settings: SearchSettings,
+    degradation: Degradation | None = None,
+    at: Mapping[str, Tensor] | None = None,
 ) -> Walkers:
-    """Random points on the spheres, one stream of numbers per seed and purpose.
+    """Points to begin from: random ones on the spheres, one stream of numbers per seed and purpose, or those of candidates.
+
+    Args:
+        prior: whose latents they are.
+        seeds: one walker each.
+        settings: how many rows, and which noise maps move.
+        degradation: whose noise they carry.
+        at: latents and noise maps of candidates, one row for each seed; what is missing is drawn.
 
     Raises:
-        MethodError: a noise map to silence that the prior does not have.
+        MethodError: a noise map to silence that the prior does not have, latents of another prior.
     """
-    device = prior.mean_latent.device
+    device, at = prior.mean_latent.device, at or {}
     rows, d = prior.latent_shape
     count = 1 if settings.tied or settings.tie_rows else rows
     u = normal(seeds, (count, d), "latent").to(device)
     if settings.tie_rows and not settings.tied:
         u = u.repeat(1, rows, 1)
+    if "latents" in at:
+        u = sphere_at(prior, _rows(at, "latents", (len(seeds), rows, d)).to(device))[:, : 1 if settings.tied else rows]
     noise = [normal(seeds, (1, s, s), f"noise{i}").to(device) for i, s in enumerate(prior.noise_sizes)]
+    for i, s in enumerate(prior.noise_sizes):
+        if f"noise{i}" in at:
+            noise[i] = _rows(at, f"noise{i}", (len(seeds), 1, s, s)).to(device, copy=True)
     for i in settings.silent_noise:
         if not -len(noise) <= i < len(noise):
             raise MethodError(f"silent_noise {i}: this prior has noise maps 0 to {len(noise) - 1}.")
         noise[i] = torch.zeros_like(noise[i])
     k = settings.trainable_noise
-    walkers = Walkers(torch.arange(len(seeds)), u, noise[:k], noise[k:])
-    if degradation is not None:
-        walkers.degradation = degradation.noise(seeds)[:, None].to(device)
+    walkers = Walkers(torch.arange(len(seeds)), u.clone(), noise[:k], noise[k:])
+    drawn = None if degradation is None else degradation.draw(seeds)
+    if drawn is not None:
+        drawn = _rows(at, NOISE, tuple(drawn.shape)) if NOISE in at else drawn
+        walkers.degradation = drawn[:, None].to(device)
         walkers.degradation_moves = settings.degradation_noise == "optimised"
     walkers.radii = [norms(p) for p in walkers.parameters()]
     for p in walkers.parameters():
         p.requires_grad_(True)
     return walkers
+
+
+def sphere_at(prior: Prior, latents: Tensor) -> Tensor:
+    """The points that latents (n, rows, d) stand for; inverse of `preimage.invert.search.latents_at`."""
+    mean, std = (t.to(latents.device) for t in prior.gaussian_fit)
+    return w_to_sphere(latents, mean, std) if "W" in prior.spaces else (latents - mean) / std
+
+
+def _rows(at: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    if tuple(at[name].shape) != shape:
+        raise MethodError(
+            f"{name} to go on from: {tuple(at[name].shape)}, but this prior and these seeds need {shape}."
+        )
+    return at[name].float()
 
 
 def leave(walkers: Walkers, optimiser: torch.optim.Optimizer, staying: Tensor) -> None:

@@ -20,17 +20,15 @@ from torch import Tensor
 
 from preimage.candidates import package_version
 from preimage.collection import Collection
-from preimage.degrade.consistency import downscale_saved
-from preimage.degrade.learned import apply_learned, check_learned
-from preimage.degrade.linear import OPERATORS, make_operator
+from preimage.degrade.linear import OPERATORS
 from preimage.device import resolve_device
 from preimage.errors import InputError, MethodError, OperatorError, OutputError
-from preimage.explore import Tally, upsample_folder
+from preimage.explore import Progress, Tally, upsample_folder
 from preimage.files import plain_name, read_jsonl, read_yaml, save_png, to_yaml, write_text_atomic
 from preimage.image import as_picture, open_image, read_image, to_uint8
 from preimage.invert.method import Method
-from preimage.invert.problem import by_name
-from preimage.invert.registry import list_methods, load
+from preimage.invert.problem import find_degradation
+from preimage.invert.registry import list_methods, load, method_class
 from preimage.measure.cost import count_flops, forward_flops, measure_cost
 from preimage.measure.evaluate import evaluate_folder, reading_notes
 from preimage.measure.judges import JUDGES, is_partial
@@ -57,7 +55,7 @@ def bench(
     count: int | None = 64,
     shuffle: int = 0,
     prior: str | None = None,
-    operator: str = "bicubic",
+    degradation: str = "bicubic",
     metrics: Sequence[str] | None = None,
     weights: str | Path | None = None,
     niqe_model: str | Path | None = None,
@@ -67,6 +65,7 @@ def bench(
     batch: int | str = "auto",
     flops: bool = True,
     command: str = "",
+    progress: Progress | None = None,
 ) -> Report:
     """Run methods on small versions of real faces and judge what they imagine.
 
@@ -78,7 +77,7 @@ def bench(
     Args:
         methods: names of `list_methods()`, each with its own prior or network, a preset and the downscaling that it is told,
             where wanted: "pulse", "pulse:paper", "pulse@bicubic", "posterior=my.safetensors", "pulse=faces64:paper@bicubic".
-            It takes `prior` and is told `operator` otherwise.
+            It takes `prior` and is told `degradation` otherwise.
         data: folder or zip archive of aligned faces, at least as large as the prior's pictures.
         output: folder; created.
         scale: of the downscaling; need not be whole.
@@ -87,12 +86,13 @@ def bench(
         count: how many faces, the first of a fixed shuffle; None takes all.
         shuffle: seed of that shuffle.
         prior: as for `preimage.load`.
-        operator: the downscaling, linear, or a learned degradation by name or path. Methods that answer to linear ones only
+        degradation: linear, or a learned one by name or path. Methods that answer to linear ones only
             take a learned one for bicubic.
         metrics, weights, niqe_model, download: see `preimage.measure.suite.build_suite`.
         device, precision, batch: as for `preimage.upsample`.
         flops: count the operations of one candidate, by one more run of it.
         command: what the user typed, for the report.
+        progress: who watches; None: nobody.
 
     Raises:
         PreimageError: settings that cannot work, a folder that holds another benchmark.
@@ -113,13 +113,13 @@ def bench(
             "shuffle": shuffle,
             "scale": scale,
             "resolution": side,
-            "operator": operator,
+            "degradation": degradation,
         }
-        _prepare(folder, collection, names, side, scale, operator, settings)
+        _prepare(folder, collection, names, side, scale, degradation, settings)
         report = Report(
             f"{', '.join(methods)} on {len(names)} faces of {collection.path.name}",
             command,
-            _about(collection, names, wanted, side, scale, operator, specs, prior, shuffle),
+            _about(collection, names, wanted, side, scale, degradation, specs, prior, shuffle),
             published=published_for([name for name, *_ in specs]),
         )
         with Collection(folder / "reference") as reference:
@@ -128,16 +128,18 @@ def bench(
                 label += bool(told) * f"@{Path(told).stem}"
                 target = folder / re.sub("[=:@]", "-", label)
                 options: dict[str, Any] = {
-                    "method": name, "prior": own or _shared(name, specs, prior, side, device), "preset": preset, "device": device, "precision": precision,
-                    "batch": batch,
+                    "method": name, **_networks(name, own or _shared(name, specs, prior, side, device)), "preset": preset,
+                    "device": device, "precision": precision, "batch": batch,
                 }  # fmt: skip
                 loaded = load(**options)
-                assumed, made, whole = told or _assumed(loaded, operator, report), loaded.resolution, target
-                if told and told != operator:
+                assumed, made, whole = told or _assumed(loaded, degradation, report), loaded.resolution, target
+                if told and told != degradation:
                     report.notes.append(
-                        f"{label} was told {told}, the inputs were made by {operator}; what it claims holds for the former."
+                        f"{label} was told {told}, the inputs were made by {degradation}; what it claims holds for the former."
                     )
-                cost = measure_cost(partial(_run, folder, target, wanted, assumed, options), resolve_device(device))
+                cost = measure_cost(
+                    partial(_run, folder, target, wanted, assumed, options, progress), resolve_device(device)
+                )
                 if made > side:
                     target = _reduced(whole, side)
                     report.notes.append(
@@ -182,7 +184,7 @@ def _parse(text: str) -> Spec:
     if after != rest and (not rest.startswith("=") or after in ("default", "paper")):
         rest, preset = before, after
     if told:
-        by_name(told)
+        find_degradation(told)
     return name, rest.removeprefix("="), preset or "default", told
 
 
@@ -192,22 +194,36 @@ def _short(own: str, specs: Sequence[Spec]) -> str:
     return Path(own).stem if len(alike) == 1 else f"{Path(own).parent.name}-{Path(own).stem}"
 
 
+def _networks(name: str, given: str | None) -> dict[str, str | None]:
+    """A network that is named for a method, as the argument that the method takes it by."""
+    taken = method_class(name).capabilities
+    return {"weights": given} if taken.weights and not taken.prior else {"prior": given} if taken.prior else {}
+
+
+def _made_by(name: str, own: str, prior: str | None, device: str) -> int:
+    """Side of the pictures of a method, with a network of its own or, where it searches one, the shared prior."""
+    taken = method_class(name).capabilities
+    return load(name, device=device, **_networks(name, own or (prior if taken.prior else None))).resolution
+
+
 def _shared(name: str, specs: Sequence[Spec], prior: str | None, side: int, device: str) -> str | None:
-    """The prior of a method that names none of its own; bicubic takes its size from one that is compared."""
+    """The network of a method that names none of its own; bicubic takes its size from one that is compared."""
+    if not method_class(name).capabilities.prior:
+        return None
     if name != "bicubic" or prior is not None:
         return prior
     for other, own, *_ in specs:
-        if other != "bicubic" and load(other, prior=own or prior, device=device).resolution == side:
-            return own or (default_upsampler() if other == "posterior" else prior)
+        if other != "bicubic" and _made_by(other, own, prior, device) == side:
+            return own or (default_upsampler() if method_class(other).capabilities.weights else prior)
     return prior
 
 
-def _assumed(method: Method, operator: str, report: Report) -> str:
-    """The downscaling that a method is told: bicubic where it cannot invert a learned one."""
-    if isinstance(by_name(operator), str) or "learned" in method.capabilities.operators:
-        return operator
+def _assumed(method: Method, degradation: str, report: Report) -> str:
+    """The degradation that a method is told: bicubic where it cannot invert that of the benchmark."""
+    if find_degradation(degradation).kind in method.capabilities.degradations:
+        return degradation
     report.notes.append(
-        f"{method.name} cannot invert {operator}: it was told bicubic, and what it claims holds for that."
+        f"{method.name} cannot invert {degradation}: it was told bicubic, and what it claims holds for that."
     )
     return "bicubic"
 
@@ -218,7 +234,7 @@ def _prepare(
     names: Sequence[str],
     side: int,
     scale: float,
-    operator: str,
+    degradation: str,
     settings: Mapping[str, Any],
 ) -> None:
     """Write truths and inputs, or find them from before."""
@@ -228,7 +244,7 @@ def _prepare(
     size = round(side / scale)
     if not 1 <= size < side:
         raise OperatorError(f"scale ({scale:g}): makes {size} pixels of {side}. Give one above 1 that leaves some.")
-    shrink = _shrinker(operator, side, size)
+    shrink = _shrinker(degradation, side, size)
     try:
         for part in ("reference", "inputs"):
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -268,20 +284,19 @@ def _stems(names: Sequence[str]) -> dict[str, str]:
     return {name: found[name] for name in names}
 
 
-def _shrinker(operator: str, side: int, size: int) -> Callable[[Tensor, str], Tensor]:
-    """Truth (1, 3, side, side) uint8 and its name -> input (3, size, size) uint8; a learned degradation draws by the name."""
-    named = by_name(operator)
-    if isinstance(named, str):
-        linear = make_operator(named, hr_size=(side, side), lr_size=(size, size))
-        return lambda truth, stem: downscale_saved(truth, linear)[0]
-    check_learned(named, side)
-    if size != named.lr_size:
-        raise OperatorError(f"{named.name} makes {named.lr_size} pixels; give the scale {side / named.lr_size:g}.")
+def _shrinker(degradation: str, side: int, size: int) -> Callable[[Tensor, str], Tensor]:
+    """Truth (1, 3, side, side) uint8 and its name -> input (3, size, size) uint8; chance, where there is any, follows the name."""
+    made = find_degradation(degradation).build(side, (size, size))
+    made.check(side)
 
     def shrink(truth: Tensor, stem: str) -> Tensor:
         seed = int.from_bytes(hashlib.blake2b(f"0/{stem}".encode(), digest_size=4).digest(), "big")
-        with torch.no_grad():
-            return to_uint8(apply_learned(named, truth.float() / 255, named.noise([seed]))[0])
+        small = made.photograph(truth, made.draw([seed]))[0]
+        if small.shape[-1] != size:
+            raise OperatorError(
+                f"{made.name} makes {small.shape[-1]} pixels; give the scale {side / small.shape[-1]:g}."
+            )
+        return small
 
     return shrink
 
@@ -289,9 +304,7 @@ def _shrinker(operator: str, side: int, size: int) -> Callable[[Tensor, str], Te
 def _compared_at(wanted: int | None, specs: Sequence[Spec], prior: str | None, device: str) -> int:
     """Side at which all are compared: none of them makes smaller pictures. Bicubic makes what the others make."""
     asked = [s for s in specs if s[0] != "bicubic" or s[1]] or specs
-    made = {
-        f"{name} {own}".strip(): load(name, prior=own or prior, device=device).resolution for name, own, *_ in asked
-    }
+    made = {f"{name} {own}".strip(): _made_by(name, own, prior, device) for name, own, *_ in asked}
     smallest = min(made.values())
     if wanted is None:
         return smallest
@@ -316,8 +329,17 @@ def _reduced(target: Path, side: int) -> Path:
     return smaller
 
 
-def _run(folder: Path, target: Path, seeds: Sequence[int], operator: str, options: Mapping[str, Any]) -> Tally:
-    return upsample_folder([folder / "inputs"], target, seeds=seeds, operator=operator, **options)
+def _run(
+    folder: Path,
+    target: Path,
+    seeds: Sequence[int],
+    degradation: str,
+    options: Mapping[str, Any],
+    progress: Progress | None,
+) -> Tally:
+    return upsample_folder(
+        [folder / "inputs"], target, seeds=seeds, degradation=degradation, progress=progress, **options
+    )
 
 
 def _judged(
@@ -337,11 +359,11 @@ def _judged(
     return found.method
 
 
-def _operations(folder: Path, options: Mapping[str, Any], seed: int, operator: str) -> dict[str, float]:
+def _operations(folder: Path, options: Mapping[str, Any], seed: int, degradation: str) -> dict[str, float]:
     """Operations of one candidate of the first input, and how many passes of the generator that is."""
     lr = read_image(sorted((folder / "inputs").glob("*.png"))[0]).pixels
     method = load(**options)
-    out = {"flops": count_flops(lambda: list(method.sample(lr, [seed], operator)))}
+    out = {"flops": count_flops(lambda: list(method.upsample(lr, [seed], degradation)))}
     prior = getattr(method, "prior", None)
     if prior is not None and out["flops"]:
         out["generator forwards"] = out["flops"] / forward_flops(prior)
@@ -352,7 +374,7 @@ def _searched(name: str, prior: str | None) -> str | None:
     """The network behind a method's pictures; None for bicubic."""
     if name == "bicubic":
         return None
-    return prior or (default_upsampler() if name == "posterior" else default_prior())
+    return prior or (default_upsampler() if method_class(name).capabilities.weights else default_prior())
 
 
 def _flattered(prior: str, suite: Suite) -> list[str]:
@@ -374,14 +396,14 @@ def _about(
     seeds: Sequence[int],
     side: int,
     scale: float,
-    operator: str,
+    degradation: str,
     specs: Sequence[Spec],
     prior: str | None,
     shuffle: int,
 ) -> dict[str, Any]:
     return {
         "data": f"{collection.path.name}, {len(names)} of {len(collection)} pictures, shuffle seed {shuffle}",
-        "inputs": f"{round(side / scale)}x{round(side / scale)}, {operator} from {side}x{side}",
+        "inputs": f"{round(side / scale)}x{round(side / scale)}, {degradation} from {side}x{side}",
         "seeds": f"{min(seeds)} to {max(seeds)}, {len(seeds)} per input",
         "prior": ", ".join(dict.fromkeys(filter(None, (_searched(name, own or prior) for name, own, *_ in specs))))
         or "none",

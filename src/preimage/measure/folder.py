@@ -26,7 +26,7 @@ from preimage.files import read_provenance
 from preimage.image import read_image
 from preimage.inputs import EXTENSIONS
 from preimage.measure.groups import parse_groups
-from preimage.verify import linear_operator, recorded_operator
+from preimage.verify import linear_operator, recorded_degradation
 
 _SEED = re.compile(r"seed\d+\.png")
 _NOT_CANDIDATES = ("input", "grid")
@@ -163,7 +163,7 @@ def _truth(reference: Collection, name: str, size: tuple[int, int]) -> Tensor:
 
 def _operator(candidate: Path, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> LinearOperator:
     """What the file says it answers to, else bicubic."""
-    spec = recorded_operator(candidate, read_provenance(candidate))
+    spec = recorded_degradation(candidate, read_provenance(candidate))
     if spec is not None and [spec.get("hr_size"), spec.get("lr_size")] == [list(hr_size), list(lr_size)]:
         return linear_operator(candidate, spec, hr_size[::-1], lr_size[::-1])
     return make_operator("bicubic", hr_size=hr_size, lr_size=lr_size)

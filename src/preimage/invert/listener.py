@@ -1,0 +1,35 @@
+"""How a method tells what it is doing, and how it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a batch.
+
+    Attributes:
+        index: which step, from 0.
+        of: how many there are at most.
+        seeds: the candidates still at work.
+        error: (n,) of those, RMS difference to the photo in grey levels, as far as they have come.
+        preview: what they look like now, (n, 3, R, R) in [0, 1]; costs nothing until it is called.
+    """
+
+    index: int
+    of: int
+    seeds: tuple[int, ...]
+    error: Tensor
+    preview: Callable[[], Tensor]
+
+
+class Stop(Exception):
+    """Raised by a listener to end a run: the method yields the best it has so far, and no further batch."""
+
+
+Listener = Callable[[Step], None]
+"""Called after each step; it may raise `Stop`."""

@@ -1,0 +1,134 @@
+"""One warm method and one photo at a time: ask for more candidates, turn handles of one, stop. No files, no network protocol.
+
+The folder job (`preimage.explore`) is one user of it; an interactive page can be another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from preimage.candidates import Candidates
+from preimage.degrade.degradation import Degradation
+from preimage.degrade.learned import LearnedDegradation
+from preimage.errors import MethodError
+from preimage.image import as_picture, picture_size
+from preimage.invert.guides import as_guides
+from preimage.invert.listener import Listener, Step, Stop
+from preimage.invert.method import Method
+from preimage.invert.problem import Problem, Source, check_sides
+from preimage.invert.settings import Settings
+from preimage.seeds import parse_seeds
+
+
+class Session:
+    """See the module. Not for several photos at once; `stop` may be called from another thread.
+
+    Args:
+        method: loaded.
+        listener: told of every step.
+
+    Attributes:
+        problem: the photo at hand.
+        candidates: all that were made of it, one each, in the order they came.
+    """
+
+    def __init__(self, method: Method, listener: Listener | None = None) -> None:
+        self.method = method
+        self.settings: Settings = method.settings
+        self.problem: Problem | None = None
+        self.candidates: list[Candidates] = []
+        self._listener, self._stopping = listener, threading.Event()
+
+    def configure(
+        self, controls: Mapping[str, Any], seeds: Sequence[int] = (), guides: Collection[str] = ()
+    ) -> Settings:
+        """Change controls of the preset for what is made from now on; see `Method.configure`."""
+        found = self.method.configure(controls, seeds, guides)
+        self.settings = found
+        return found
+
+    def pose(
+        self,
+        picture: object,
+        degradation: Degradation | LearnedDegradation | Source | str | None = None,
+        scale: float | None = None,
+        border: str = "renormalise",
+        **guides: Any,
+    ) -> Problem:
+        """Take a photo up; candidates of the one before are let go.
+
+        Args:
+            picture: a small square face in any form of `preimage.image.as_picture`.
+            degradation: see `Method.pose`.
+            scale: checked against the method's size where given.
+            border: of a linear degradation that is named.
+            **guides: further inputs of the method, in any form of `preimage.invert.guides.as_guide`; None leaves one out.
+
+        Raises:
+            PreimageError: of the kind that fits.
+        """
+        if (size := picture_size(picture)) is not None:
+            check_sides(*size, self.method.resolution, scale)  # before anything is decoded
+        lr = as_picture(picture).pixels
+        check_sides(lr.shape[-1], lr.shape[-2], self.method.resolution, scale)
+        self.problem, self.candidates = self.method.pose(lr, degradation, border, **as_guides(self.method, guides)), []
+        return self.problem
+
+    def more(
+        self, seeds: str | int | Iterable[int], at: Mapping[str, Tensor] | None = None, again: bool = True
+    ) -> Iterator[Candidates]:
+        """Candidates of these seeds, batch by batch; a method without chance makes one.
+
+        Args:
+            seeds: as `preimage.seeds.parse_seeds` takes them.
+            at: latents to go on from, one row for each seed (`preimage.invert.method.Method.sample`).
+            again: whether seeds that were made already are made again; else they are passed over.
+
+        Raises:
+            MethodError: no photo was taken up, or the method cannot go on from latents.
+        """
+        if self.problem is None:
+            raise MethodError("no photo was taken up; call pose() first.")
+        if at is not None and not self.method.capabilities.continues:
+            raise MethodError(f"{self.method.name} cannot go on from latents; leave them out.")
+        wanted = parse_seeds(seeds)
+        if not again:
+            made = {c.seeds[0] for c in self.candidates}
+            wanted = tuple(seed for seed in wanted if seed not in made)
+        self._stopping.clear()
+        parts = self.method.sample(self.problem, one_if_alike(self.method, wanted), self.settings, self._hear, at)
+        return self._keeping(parts)
+
+    def steer(self, index: int, changes: Mapping[str, Any], seeds: str | int | Iterable[int] = 0) -> Candidates:
+        """Turn handles of candidate `index`; see `Method.steer`."""
+        found = self.method.steer(self.candidates[index], 0, changes, parse_seeds(seeds))
+        self.candidates += list(found)
+        return found
+
+    def stop(self) -> None:
+        """End what is running after its present step; what it found so far comes out."""
+        self._stopping.set()
+
+    def _keeping(self, parts: Iterator[Candidates]) -> Iterator[Candidates]:
+        for part in parts:
+            self.candidates += list(part)
+            yield part
+
+    def _hear(self, step: Step) -> None:
+        if self._listener is not None:
+            self._listener(step)
+        if self._stopping.is_set():
+            raise Stop
+
+
+def one_if_alike(method: Method, seeds: Sequence[int], say: Callable[[str], None] | None = None) -> tuple[int, ...]:
+    """The seeds that are worth making: one of a method without chance."""
+    if method.capabilities.many or len(seeds) <= 1:
+        return tuple(seeds)
+    if say is not None:
+        say(f"{method.name} gives the same picture for every seed: one candidate is written, that of seed {seeds[0]}.")
+    return (seeds[0],)
