@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from preimage.device import autocast, resolve_device, resolve_precision
+from preimage import device as module
+from preimage.device import autocast, keep_memory, resolve_device, resolve_precision, resolve_threads
 from preimage.errors import InputError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -88,3 +89,26 @@ def test_autocast_computes_in_the_type_asked_for():
     with autocast(CPU, torch.float32):
         assert layer(x).dtype == torch.float32
     assert layer(x).dtype == torch.float32
+
+
+# ------------------------------------------------------------------------------------------------------ threads, memory
+
+
+def test_threads_are_a_number_or_the_cores_that_are_free(monkeypatch):
+    assert resolve_threads(3) == resolve_threads("3") == 3
+    for wrong in (0, "many", "1.5", -1):
+        with pytest.raises(InputError, match="use auto, or a number"):
+            resolve_threads(wrong)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(module, "_allowed", lambda: 4)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    for busy, expected in ((0, 4), (10, 4), (13, 3), (15, 1), (40, 1)):
+        monkeypatch.setattr(module, "_busy", lambda busy=busy: busy)
+        assert resolve_threads("auto") == expected
+
+
+def test_what_the_machine_says_of_itself():
+    assert 1 <= module._allowed() <= 1 << 16
+    assert module._busy() >= 0
+    keep_memory()
+    keep_memory()  # a second time does nothing

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import statistics
+import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -24,6 +30,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     Raises:
         InputError: an unknown name, or a device this machine does not have.
     """
+    keep_memory()
     if str(name) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
     try:
@@ -98,3 +105,64 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+@cache
+def keep_memory() -> None:
+    """Let glibc keep large blocks that are given back, where glibc is what allocates; once.
+
+    Without it every large tensor is mapped and zeroed anew by the kernel, which costs more than computing it does.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # not Linux, or another C library
+        return
+    for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+        if not mallopt(option, 1 << 30):
+            mallopt(option, 1 << 25)  # the most that older versions take
+
+
+def resolve_threads(wanted: int | str = "auto") -> int:
+    """How many threads torch is to compute with: a number, or "auto" for as many as cores are free.
+
+    Threads of torch wait for each other in every operation: two on a core that other work holds are many times slower
+    than one alone.
+
+    Args:
+        wanted: "auto", or a number of 1 or more.
+
+    Raises:
+        InputError: neither.
+    """
+    if wanted == "auto":
+        return max(1, min(torch.get_num_threads(), _allowed(), (os.cpu_count() or 1) - _busy()))
+    try:
+        count = int(wanted)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= 1024:
+        raise InputError(f"threads {wanted!r:.40} is not known; use auto, or a number of 1 or more")
+    return count
+
+
+def _allowed() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container (cgroup 2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores
+
+
+def _busy() -> int:
+    """How many tasks run beside this one now; 0 where nobody tells."""
+    counts = []
+    for _ in range(5):
+        try:
+            lines = Path("/proc/stat").read_text().splitlines()
+            counts.append(int(next(line for line in lines if line.startswith("procs_running")).split()[1]) - 1)
+        except (OSError, ValueError, StopIteration, IndexError):
+            return 0
+        time.sleep(0.01)
+    return int(statistics.median(counts))

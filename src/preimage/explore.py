@@ -14,6 +14,7 @@ from torch import Tensor
 from preimage.candidates import Candidates, package_version
 from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import LearnedDegradation
+from preimage.device import resolve_threads
 from preimage.errors import MethodError, OccupiedError, OutputError, PreimageError
 from preimage.image import picture_size, read_image
 from preimage.inputs import find_images, unique_stems
@@ -187,6 +188,7 @@ def upsample_folder(
     at: str | Path | None = None,
     overwrite: bool = False,
     controls: Mapping[str, Any] | None = None,
+    threads: int | str = "auto",
     progress: Progress | None = None,
 ) -> Tally:
     """`upsample` over files, folders and globs, into a folder of results that the same call completes after a stop.
@@ -201,6 +203,7 @@ def upsample_folder(
         at: such a file, to go on from; it must hold every seed that is asked for.
         overwrite: replace results of other settings.
         controls: of the method, and its further inputs as paths.
+        threads: of torch; "auto" takes the cores that are free. Other than the other arguments it holds for the whole process.
         progress: who watches; None: nobody.
 
     Returns:
@@ -212,6 +215,7 @@ def upsample_folder(
     watch, wanted = progress or Silent(), parse_seeds(seeds)
     if not 0 <= variants <= MAX_COUNT:
         raise MethodError(f"variants ({variants}) must be from 0 to {MAX_COUNT}.")
+    torch.set_num_threads(resolve_threads(threads))
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, weights=weights, preset=preset, device=device, precision=precision, batch=batch)
@@ -237,6 +241,7 @@ def upsample_folder(
         "save_latents": latents,
         "device": device,
         "batch": batch,
+        "threads": torch.get_num_threads(),
         "versions": {"preimage": package_version(), "torch": torch.__version__, "python": sys.version.split()[0]},
     }
     settings |= (

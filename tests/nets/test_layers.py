@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -15,6 +16,7 @@ from preimage.nets.layers import (
     channels_last,
     fir,
     fir_kernel,
+    fold,
     pixel_norm,
     upsample2,
 )
@@ -179,3 +181,21 @@ def test_channels_last_changes_the_layout_only():
     channels_last(layer)
     assert layer.weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(layer(x), before, atol=1e-6)
+
+
+def test_folded_kernels_make_the_same_pictures(tiny_prior):
+    folded = copy.deepcopy(tiny_prior)
+    fold(folded)
+    latents = tiny_prior.mean_latent + torch.randn(2, *tiny_prior.latent_shape)
+    noise = [torch.randn(2, 1, side, side) for side in tiny_prior.noise_sizes]
+    assert torch.equal(folded.synthesize(latents, noise), tiny_prior.synthesize(latents, noise))
+    assert folded.state_dict().keys() == tiny_prior.state_dict().keys()
+    layer = ModulatedConv2d(3, 4, 3, 5)
+    layer.fold()
+    x, w = torch.randn(1, 3, 8, 8), torch.randn(1, 5)
+    before = layer(x, w)
+    with torch.no_grad():
+        layer.weight.add_(1)
+    assert torch.equal(layer(x, w), before)  # frozen, as it says
+    layer.fold()
+    assert not torch.equal(layer(x, w), before)

@@ -53,6 +53,7 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16")
     p.add_argument("--batch", default="auto", help="candidates that run together; auto: as many as fit into memory")
+    p.add_argument("--threads", default="auto", help="of torch; auto: as many as cores are free")
     p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
     p.add_argument("--from", type=str | None, default=None, help="a file of such latents to go on from")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")

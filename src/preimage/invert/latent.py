@@ -21,7 +21,7 @@ from preimage.invert.search import Found, search
 from preimage.invert.search_settings import SearchSettings
 from preimage.invert.settings import Settings
 from preimage.memory import fitting, graph_bytes, halved, is_out_of_memory
-from preimage.nets.layers import channels_last
+from preimage.nets.layers import channels_last, fold
 from preimage.weights import load_prior
 
 
@@ -37,6 +37,7 @@ class LatentSearch(Method):
         if isinstance(loaded, torch.nn.Module):
             loaded.to(self.device).requires_grad_(False)
             channels_last(loaded)  # else every convolution sorts its kernels anew
+            fold(loaded)
         self.prior: Prior = loaded
         self._graph = 0
 

@@ -27,7 +27,7 @@ from preimage.invert.settings import Settings, setting
 from preimage.memory import halved, is_out_of_memory
 from preimage.nets.conditional import LEVELS as STAGE
 from preimage.nets.conditional import SHARPNESS, ConditionalGenerator
-from preimage.nets.layers import channels_last
+from preimage.nets.layers import channels_last, fold
 from preimage.nets.local import Chain
 
 MOST = 64.0
@@ -114,6 +114,7 @@ class Posterior(Method):
             )
         network.to(self.device).eval().requires_grad_(False)
         channels_last(network)
+        fold(network)
         self.network: Sampler = network
         self.batch = self.batch or max(1, min(BATCH, BATCH * 128**2 // self.resolution**2))
         self._known: tuple[Tensor, LinearOperator, dict[str, Tensor]] | None = None  # the last reference

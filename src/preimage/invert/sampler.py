@@ -14,6 +14,7 @@ from torch import Tensor
 
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError
+from preimage.invert.adam import Adam
 from preimage.invert.problem import GREY_LEVELS
 from preimage.nets.conditional import LEVELS as STAGE
 from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, as_told
@@ -131,7 +132,7 @@ def encode(
     z = {level: torch.zeros(1, *shape, device=truth.device) for level, shape in network.config.z_shapes.items()}
     told = {SHARPNESS: _sharpness_of(network, truth)} if SHARPNESS in z else {}
     z = {level: x for level, x in z.items() if level not in told}
-    optimiser = torch.optim.Adam([x.requires_grad_() for x in z.values()], lr=rate)
+    optimiser = Adam([x.requires_grad_() for x in z.values()], lr=rate)
     for _ in range(steps):
         with torch.enable_grad():
             miss = answer(network, operator, photo, z | told) - truth

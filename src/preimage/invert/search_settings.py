@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from preimage.invert.adam import Adam
 from preimage.invert.settings import Settings, setting
 
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
+OPTIMISERS: dict[str, Callable[..., Any]] = {
+    "adam": Adam,
     "adamax": torch.optim.Adamax,
     "sgd": torch.optim.SGD,
     "sgdm": lambda params, lr: torch.optim.SGD(params, lr=lr, momentum=0.9),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,7 +122,7 @@ def _rows(at: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor
     return at[name].float()
 
 
-def leave(walkers: Walkers, optimiser: torch.optim.Optimizer, staying: Tensor) -> None:
+def leave(walkers: Walkers, optimiser: Any, staying: Tensor) -> None:
     """Take finished candidates out of the batch, and out of the optimiser's memory."""
     walkers.index = walkers.index[staying.cpu()]
     walkers.frozen = [x[staying] for x in walkers.frozen]

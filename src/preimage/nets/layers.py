@@ -51,7 +51,36 @@ def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
     return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
 
 
-class EqualLinear(nn.Module):
+class Scaled(nn.Module):
+    """A layer whose stored weight is scaled at run time; `fold` does that once, for a network that is frozen."""
+
+    weight: nn.Parameter
+    _folded: Tensor | None = None
+
+    def scale(self) -> float:
+        """What the weight is multiplied by."""
+        raise NotImplementedError
+
+    def scaled(self) -> Tensor:
+        """The weight as it is used."""
+        if self._folded is not None and self._folded.device == self.weight.device:
+            return self._folded
+        return self.weight * self.scale()
+
+    def fold(self) -> None:
+        """Scale the weight once; later changes of it are not seen any more."""
+        self._folded = None
+        self._folded = self.scaled().detach()
+
+
+def fold(module: nn.Module) -> None:
+    """Scale the kernels of a frozen network once instead of in every pass; the pictures stay the same, bit for bit."""
+    for layer in module.modules():
+        if isinstance(layer, Scaled):
+            layer.fold()
+
+
+class EqualLinear(Scaled):
     """Dense layer whose stored weight is scaled at run time by lr_multiplier / sqrt(fan_in) (Karras et al., 2018).
 
     With `activate`, a leaky ReLU of slope 0.2 and gain sqrt(2) follows.
@@ -67,12 +96,15 @@ class EqualLinear(nn.Module):
         self.bias_gain = lr_multiplier
         self.activate = activate
 
+    def scale(self) -> float:
+        return self.weight_gain
+
     def forward(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        x = F.linear(x, self.scaled(), self.bias * self.bias_gain)
         return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
 
 
-class EqualConv2d(nn.Module):
+class EqualConv2d(Scaled):
     """Convolution with equalised learning rate; `down` halves the size behind the FIR filter, as in the discriminator."""
 
     fir: Tensor
@@ -93,8 +125,11 @@ class EqualConv2d(nn.Module):
         self.size, self.down, self.activate = size, down, activate
         self.register_buffer("fir", fir_kernel(), persistent=False)
 
+    def scale(self) -> float:
+        return self.gain
+
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight * self.gain
+        weight = self.scaled()
         if not self.down:
             x = F.conv2d(x, weight, self.bias, padding=self.size // 2)
         elif self.size == 1:  # blur and decimate first: the same picture for a quarter of the work
@@ -104,7 +139,7 @@ class EqualConv2d(nn.Module):
         return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
 
 
-class ModulatedConv2d(nn.Module):
+class ModulatedConv2d(Scaled):
     """Convolution whose input channels are scaled by a style, outputs optionally renormalised (StyleGAN2, section 2.2).
 
     Written as scale-input, convolve, scale-output: equal to modulating the kernel per sample, but one plain convolution
@@ -118,6 +153,7 @@ class ModulatedConv2d(nn.Module):
     """
 
     fir4: Tensor
+    _energy: Tensor | None = None
 
     def __init__(
         self, channels_in: int, channels_out: int, size: int, w_dim: int, demodulate: bool = True, up: bool = False
@@ -129,14 +165,28 @@ class ModulatedConv2d(nn.Module):
         self.size, self.demodulate, self.up = size, demodulate, up
         self.register_buffer("fir4", fir_kernel(gain=4.0), persistent=False)
 
+    def scale(self) -> float:
+        return self.gain
+
+    def energy(self, weight: Tensor) -> Tensor:
+        """Sum of squares of each pair of channels, (channels_in, channels_out)."""
+        if self._energy is not None and self._energy.device == weight.device:
+            return self._energy
+        return weight.square().sum(dim=(2, 3)).t()
+
+    def fold(self) -> None:
+        super().fold()
+        self._energy = None
+        self._energy = self.energy(self.scaled())
+
     def convolve(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """The convolution before its output scale, and that scale (n, channels_out, 1, 1) or None."""
         scale_out = None
         with torch.autocast(x.device.type, enabled=False):  # styles are cheap and want full precision
             style = self.affine(w.float())
-            weight = self.weight * self.gain
+            weight = self.scaled()
             if self.demodulate:
-                energy = style.square() @ weight.square().sum(dim=(2, 3)).t()
+                energy = style.square() @ self.energy(weight)
                 scale_out = (energy + 1e-8).rsqrt()[:, :, None, None]
         x = x * style[:, :, None, None].to(x.dtype)
         if self.up:
