@@ -26,7 +26,8 @@ from preimage.invert.sampler import answer, draw, load_sampler
 from preimage.measure.suite import build_suite
 from preimage.nets.features import load_features
 from preimage.train import posterior
-from preimage.train.posterior import Recipe, small, train
+from preimage.train.posterior import Recipe, train
+from preimage.train.posterior_photos import small
 from preimage.train.posterior_settings import problem
 from preimage.train.recipes import load_recipe
 

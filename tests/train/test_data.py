@@ -18,7 +18,7 @@ from PIL import Image
 from preimage.collection import Collection
 from preimage.errors import InputError
 from preimage.processes import host
-from preimage.train.data import Crops, batches, load_crops, load_pictures, to_tensor
+from preimage.train.data import Crops, batches, load_crops, load_pictures, order, take, to_tensor
 
 
 def picture(index: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -306,3 +306,30 @@ def test_bytes_become_public_tensors():
     x = to_tensor(np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3))
     assert (x.shape, x.dtype) == ((2, 3, 3, 4), torch.float32)
     assert float(x[1, 2, 0, 1]) == pytest.approx((36 + 3 + 2) / 255)
+
+
+def test_what_belongs_together_stays_paired():
+    """A picture and its mask, taken by one order: the same number, mirrored together."""
+    pictures = numbered(10)
+    masks = pictures[..., 0].copy()
+    chosen = order(10, 3)
+    pairs = [next(chosen) for _ in range(25)]
+    assert {flip for _, flip in pairs} == {False, True}
+    assert sorted(i for i, _ in pairs[:10]) == list(range(10))  # an epoch shows each once
+    assert np.array_equal(take(pictures, pairs)[..., 0], take(masks, pairs))
+    again = order(10, 3, start=10)
+    assert [next(again) for _ in range(15)] == pairs[10:]
+    halves = [order(10, 3, shard=shard, shards=2) for shard in (0, 1)]
+    assert [next(halves[i % 2]) for i in range(25)] == pairs
+
+
+def test_workers_bring_the_same_pictures_in_the_same_order():
+    plain, ahead = (batches(numbered(12), 5, 1, workers=workers) for workers in (0, 2))
+    for _ in range(4):
+        assert torch.equal(next(plain), next(ahead))
+    ahead.close()
+    torch.manual_seed(0)
+    before = torch.rand(3)
+    torch.manual_seed(0)
+    next(batches(numbered(12), 5, 1))
+    assert torch.equal(torch.rand(3), before)  # loading draws nothing from what networks draw from

@@ -20,11 +20,11 @@ from preimage.train.loop import (
     every,
     recover,
     set_rates,
-    share,
     stepped,
     swap,
     update_average,
 )
+from preimage.train.start import share
 
 
 def test_average_decay_halves_in_its_half_life():

@@ -25,13 +25,12 @@ from preimage.train.posterior import (
     describe,
     energy_score,
     ratios,
-    small,
     split,
-    take,
     texture,
     train,
 )
 from preimage.train.posterior_networks import build, build_run, grow
+from preimage.train.posterior_photos import small, take
 from preimage.train.posterior_settings import adversary, draw_problem, problem
 from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_metadata, save_prior
@@ -97,17 +96,16 @@ def test_ratios_of_a_perfect_and_of_a_collapsed_sampler(recipe):
     truth, other, third = (torch.rand(64, 3, 32, 32) for _ in range(3))
     operator = Problem(problem("bicubic", 32, 8))
     one = torch.ones(())
-    perfect = ratios(one, one, one, one, torch.cat([other, third]), truth, operator, recipe)
+    found = {"far": one, "near": one, "pixel_far": one, "pixel_near": one}
+    perfect = ratios(found, torch.cat([other, third]), truth, operator, recipe)
     assert float(perfect["ratio_errors"]) == pytest.approx(4 / 3, abs=0.02)
-    collapsed = ratios(one, one * 0, one, one * 0, torch.cat([other, other]), truth, operator, recipe)
+    assert float(perfect["ratio_features"]) == float(perfect["ratio_pixels"]) == 1
+    alike = found | {"near": one * 0, "pixel_near": one * 0}
+    collapsed = ratios(alike, torch.cat([other, other]), truth, operator, recipe)
     assert float(collapsed["ratio_errors"]) == pytest.approx(1.0)
     assert float(collapsed["focus_ratio_features"]) == 0
-    assert "focus_ratio_errors" not in ratios(
-        one, one, one, one, torch.cat([other, third]), truth, Problem(problem("area", 32, 8)), recipe
-    )
-    assert "focus_ratio_errors" not in ratios(
-        one, one, one, one, torch.cat([other, third]), truth, replace(operator, tolerance=2.0), recipe
-    )
+    for drawn in (Problem(problem("area", 32, 8)), replace(operator, tolerance=2.0)):
+        assert "focus_ratio_errors" not in ratios(found, torch.cat([other, third]), truth, drawn, recipe)
 
 
 def test_problems_are_drawn_by_address(recipe):

@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from preimage.collection import Collection
 from preimage.errors import InputError, RecipeError
@@ -199,24 +201,75 @@ def _load(collection: Collection, resolution: int, cache: Path, progress: bool, 
     return pictures
 
 
-def batches(
-    pictures: Pictures | Crops, size: int, seed: int, start: int = 0, shard: int = 0, shards: int = 1
-) -> Iterator[Tensor]:
-    """Endless shuffled batches (size, 3, R, R) in [0, 1], mirrored at random; every epoch has its own order.
+Chosen = tuple[int, bool]
+"""Number of a picture, and whether it is mirrored."""
 
-    The order depends only on `seed` and on how many pictures were shown (`start`), so that a resumed run goes on where it
-    stopped. With several processes each takes every `shards`-th picture of the same order.
+
+def order(count: int, seed: int, start: int = 0, shard: int = 0, shards: int = 1) -> Iterator[Chosen]:
+    """Which picture is shown next, endlessly: every epoch has its own order, each picture is mirrored at random.
+
+    It depends only on `seed` and on how many pictures were shown (`start`), so that a resumed run goes on where it stopped. What
+    belongs together (a face, its mask, its reference) is taken by one order and stays paired.
+
+    Args:
+        count: how many pictures there are.
+        seed: of the order.
+        start: how many were shown, by all processes.
+        shard, shards: of several processes each takes every `shards`-th picture of the same order.
     """
     position = start // shards
     while True:
-        chosen, flips = [], []
-        for _ in range(size):
-            epoch, place = divmod(position * shards + shard, len(pictures))
-            chosen.append(int(_order(len(pictures), seed, epoch)[place]))
-            flips.append(bool(hashlib.blake2b(f"{seed}/{epoch}/{place}".encode(), digest_size=1).digest()[0] & 1))
-            position += 1
-        batch = np.stack([pictures[i][:, ::-1] if flip else pictures[i] for i, flip in zip(chosen, flips, strict=True)])
-        yield to_tensor(batch)
+        epoch, place = divmod(position * shards + shard, count)
+        flip = bool(hashlib.blake2b(f"{seed}/{epoch}/{place}".encode(), digest_size=1).digest()[0] & 1)
+        yield int(_order(count, seed, epoch)[place]), flip
+        position += 1
+
+
+def take(pictures: Pictures | Crops, chosen: Sequence[Chosen]) -> Pictures:
+    """These pictures as bytes (n, R, R, 3), mirrored where they are to be."""
+    return np.stack([pictures[i][:, ::-1] if flip else pictures[i] for i, flip in chosen])
+
+
+class Shown(Dataset[Tensor]):
+    """Pictures by batches of `Chosen`, as a `torch.utils.data.DataLoader` asks for them."""
+
+    def __init__(self, pictures: Pictures | Crops) -> None:
+        self.pictures = pictures
+
+    def __getitem__(self, chosen: Sequence[Chosen]) -> Tensor:
+        return torch.from_numpy(take(self.pictures, chosen))
+
+
+def batches(
+    pictures: Pictures | Crops,
+    size: int,
+    seed: int,
+    start: int = 0,
+    shard: int = 0,
+    shards: int = 1,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[Tensor]:
+    """Endless batches (size, 3, R, R) in [0, 1] on the device, in the order of `order`.
+
+    Args:
+        pictures: what is shown.
+        size: pictures of a batch.
+        seed, start, shard, shards: of `order`.
+        workers: processes that cut and mirror ahead; 0 does it here.
+        device: pictures move to it as bytes.
+    """
+    chosen = order(len(pictures), seed, start, shard, shards)
+    loader = DataLoader(
+        Shown(pictures),
+        batch_size=None,
+        sampler=([next(chosen) for _ in range(size)] for _ in count()),
+        num_workers=workers,
+        pin_memory=torch.device(device).type == "cuda",
+        generator=torch.Generator(),  # its own: what networks draw does not depend on how pictures are loaded
+    )
+    for batch in loader:
+        yield batch.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
 
 
 _orders: dict[tuple[int, int, int], NDArray[np.int64]] = {}

@@ -6,7 +6,6 @@ against its sharp one and keep the content; the adversarial term makes it look l
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -19,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.degrade.degradation_gan import DegradationGAN
-from preimage.errors import RecipeError
 from preimage.nets.features import FEATURE_NETWORKS, FeatureNetwork
 from preimage.nets.layers import channels_last
 from preimage.nets.residual import ResidualDiscriminator
@@ -29,8 +27,9 @@ from preimage.train.augment import augment
 from preimage.train.data import Pictures, archive_of, batches, load_pictures, to_tensor
 from preimage.train.degradation_gan_settings import Discriminator as Discriminator
 from preimage.train.degradation_gan_settings import Recipe as Recipe
-from preimage.train.loop import Run, alone, evaluating, every, set_rates, share, stepped, update_average
+from preimage.train.loop import Run, evaluating, every, set_rates, stepped, update_average
 from preimage.train.small_faces import count_by_side, small_faces
+from preimage.train.start import start_accelerator, start_run
 from preimage.weight_files import save_prior
 
 SHOWN = 8  # faces in a grid
@@ -94,16 +93,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     Returns:
         The exported network, `<out>/degradation.safetensors` (half precision).
     """
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
-
-    accelerator = Accelerator()
-    processes, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
-    size, twice = recipe.batch // processes, 2 if recipe.diversity else 1
-    if recipe.batch % (processes * twice):
-        raise RecipeError(
-            f"batch ({recipe.batch}) must be a multiple of {processes * twice} for {processes} processes."
-        )
+    twice = 2 if recipe.diversity else 1
+    accelerator, size = start_accelerator(recipe.batch, twice)
+    device = accelerator.device
     shape = recipe.generator
     pictures = load_pictures(recipe.data, shape.hr_size, progress=accelerator.is_main_process)
     reals, sides = small_faces(recipe.real, shape.lr_size, recipe.native, recipe.crops, recipe.zoom, recipe.seed)
@@ -114,16 +106,6 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         network = FEATURE_NETWORKS[recipe.features].from_file(recipe.feature_weights).to(device)
         channels_last(network)
 
-    set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own noise
-    g, d, opt_g, opt_d = build_run(recipe)
-    set_seed(recipe.seed + 1, device_specific=True)  # other numbers than those that became weights
-    channels_last(g)
-    channels_last(d)
-    average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
-    alone(accelerator, g, d)
-    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
-    accelerator.register_for_checkpointing(average)
-    run = Run(Path(recipe.out), accelerator)
     changeable = (
         "images",
         "lr_steps",
@@ -136,11 +118,14 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         "precision",
         "feature_weights",
     )
-    run.begin(asdict(recipe), resume, may_change=changeable)
+    players = start_run(accelerator, recipe, build_run, resume, changeable)
+    run, g, d, opt_g, opt_d, average = (
+        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
+    )  # fmt: skip
     seen = steps_before(recipe, run.progress.images)
-    sharp = batches(pictures, size // twice, recipe.seed, seen[0] * recipe.batch // twice, rank, processes)
-    small = batches(reals, size, recipe.seed + 1, seen[1] * recipe.batch, rank, processes)
-    autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
+    sharp = players.stream(pictures, size // twice, recipe.seed, seen[0] * recipe.batch // twice)
+    small = players.stream(reals, size, recipe.seed + 1, seen[1] * recipe.batch)
+    autocast = players.autocast(recipe.precision)
     wasserstein = recipe.loss == "wgan-gp"
     path = run.folder / "degradation.safetensors"
 
@@ -148,13 +133,13 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         warm = run.progress.images < recipe.warmup
         set_rates((opt_g, opt_d), stepped(recipe.lr_g, recipe.lr_d, recipe.lr_steps, run.progress.images))
         for step in range(1 if warm else recipe.critic_steps):
-            hr = next(sharp).to(device, non_blocking=True).repeat(twice, 1, 1, 1)
+            hr = next(sharp).repeat(twice, 1, 1, 1)
             last = warm or step == recipe.critic_steps - 1  # its pictures serve the generator too
             with torch.autocast(**autocast), torch.set_grad_enabled(last):
                 made = g(hr, torch.randn(size, shape.noise_dim, device=device))
             if warm:
                 continue
-            (seen_real,) = d.project(augment(next(small).to(device, non_blocking=True), recipe.augment))
+            (seen_real,) = d.project(augment(next(small), recipe.augment))
             (seen_made,) = d.project(augment(made, recipe.augment))
             with torch.autocast(**autocast):
                 scores_real, scores_made = d([seen_real]), d([seen_made.detach()])
@@ -170,8 +155,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 value_d = losses.hinge_d(scores_real, scores_made)
             opt_d.zero_grad(set_to_none=True)
             accelerator.backward(value_d)
-            share(accelerator, d)
-            opt_d.step()
+            players.update(d, opt_d)
             means = (t[0].detach().mean() for t in (scores_real, scores_made))
             run.add(loss_d=value_d.detach(), score_real=next(means), score_made=next(means))
 
@@ -194,8 +178,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             value_g = value_g + (0.0 if warm else recipe.diversity) * F.relu(recipe.spread - apart).mean()
         opt_g.zero_grad(set_to_none=True)
         accelerator.backward(value_g)
-        share(accelerator, g)
-        opt_g.step()
+        players.update(g, opt_g)
         d.requires_grad_(True)
 
         before = run.progress.images

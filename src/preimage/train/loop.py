@@ -274,25 +274,6 @@ def set_rates(optimisers: Sequence[torch.optim.Optimizer], rates: Sequence[float
             group["lr"] = rate
 
 
-def alone(accelerator: Accelerator, *modules: nn.Module) -> None:
-    """Put modules on this process's device, to be saved with the state but not wrapped for distribution: `share` says it all.
-
-    Wrapped ones want one backward pass per step that reaches every parameter; a gradient penalty is a second that does not.
-    Every process must have built the same weights (`set_seed`).
-    """
-    for module in modules:
-        accelerator.prepare_model(module, evaluation_mode=True).train()
-
-
-def share(accelerator: Accelerator, module: nn.Module) -> None:
-    """Average the gradients of a module over the processes, in one message."""
-    if accelerator.num_processes > 1:
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
-
-
 def compiled(function: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
     """torch.compile where the recipe asks for it."""
     return torch.compile(function) if wanted else function

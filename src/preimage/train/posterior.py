@@ -6,8 +6,7 @@ the photo is a function of the picture, and where pictures as a whole look like 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from preimage.degrade.learned import LearnedDegradation, apply_learned
-from preimage.degrade.linear import LinearOperator
-from preimage.errors import RecipeError
 from preimage.invert.sampler import answer, draw
 from preimage.nets.conditional import FLOOR, SHARPNESS, ConditionalConfig, ConditionalGenerator, as_told, octaves
-from preimage.nets.layers import channels_last
+from preimage.nets.discriminators import ProjectedDiscriminator
 from preimage.nets.local import LocalGenerator
 from preimage.train import losses
-from preimage.train.data import Crops, Pictures, archive_of, batches, held_back, load_crops, load_pictures
-from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
+from preimage.train.data import Crops, Pictures, archive_of, held_back, load_crops, load_pictures
+from preimage.train.loop import Run, average_decay, compiled, evaluating, every, set_rates, update_average
 from preimage.train.posterior_networks import Generator, build, build_run, chain, first_of
+from preimage.train.posterior_photos import camera_of, small, take
 from preimage.train.posterior_settings import (
     LocalRecipe,
     Problem,
@@ -38,16 +35,20 @@ from preimage.train.posterior_settings import (
     problem,
     rates,
 )
+from preimage.train.start import start_accelerator, start_run
 from preimage.weight_files import save_prior
-from preimage.weights import load_degradation
 
 __all__ = ["LocalRecipe", "Problems", "Recipe", "describe", "train"]
 
 SHOWN = (("bicubic", 16),) * 4 + (("bicubic", 8), ("area", 23), ("gaussian", 32), ("bicubic", 48))
 """Kernel and size of the photos in a grid, row by row; those that are not smaller than the pictures become 16."""
 ANSWERS = 6  # of each photo in a grid
+MAY_CHANGE = (
+    "images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision", "feature_weights", "init",
+    "init_discriminator", "first", "spread", "texture_score", "keep_sharpness",
+)  # fmt: skip
+LOGGED = ("ratio_texture", "sharpness_missed")
 TEXTURE_SPREAD = 0.5  # not 1, the proper score, which hardly sees rare blemishes on plain ground
-WITHIN = 0.95  # of a degraded photo's values are to lie within its tolerance, as those of a noisy one do
 
 
 def energy_score(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,54 +88,21 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     Returns:
         The exported network, `<out>/posterior.safetensors` (half precision).
     """
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
-
-    accelerator = Accelerator()
-    if recipe.batch % accelerator.num_processes:
-        raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")
-    n, rank, device = recipe.batch // accelerator.num_processes, accelerator.process_index, accelerator.device
+    accelerator, n = start_accelerator(recipe.batch)
+    device = accelerator.device
     camera, before_it = camera_of(recipe, device), first_of(recipe)  # before anything is decoded
     pictures, held = faces(recipe, accelerator.is_main_process)
-
-    set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own answers
-    g, d, opt_g, opt_d = build_run(recipe)
-    set_seed(recipe.seed + 1, device_specific=True)  # other numbers than those that became weights
-    average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
-    channels_last(d.network.to(device))
-    d.to(device).calibrate(next(batches(pictures, 64, recipe.seed)).to(device))
-    channels_last(g)
-    channels_last(d)
-    alone(accelerator, g, d)
-    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
-    accelerator.register_for_checkpointing(average)
-    run = Run(Path(recipe.out), accelerator)
-    free = (
-        "images",
-        "snapshot",
-        "log",
-        "compile",
-        "data",
-        "out",
-        "lr_steps",
-        "precision",
-        "feature_weights",
-        "init",
-        "init_discriminator",
-        "first",
-        "spread",
-        "texture_score",
-        "keep_sharpness",
-    )
-    run.begin(asdict(recipe), resume, may_change=free)
-    stream = batches(pictures, n, recipe.seed, run.progress.images, rank, accelerator.num_processes)
-    autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
+    players = start_run(accelerator, recipe, build_run, resume, MAY_CHANGE, calibrate=pictures)
+    run, g, d, opt_g, opt_d, average = (
+        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
+    )  # fmt: skip
+    stream, autocast = players.stream(pictures, n, recipe.seed), players.autocast(recipe.precision)
     generate, features = compiled(g, recipe.compile), compiled(d.network, recipe.compile)
     path = run.folder / "posterior.safetensors"
     told = g.config.sharpness if isinstance(g.config, ConditionalConfig) else ()
 
     while run.progress.images < recipe.images:
-        truth = next(stream).to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        truth = next(stream).contiguous(memory_format=torch.channels_last)
         drawn = draw_problem(recipe, run.progress.images)
         operator = drawn.operator
         photo, tolerance = take(truth, drawn, camera)
@@ -161,30 +129,12 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 value_d = losses.hinge_d(d(real), d([x.detach() for x in seen]))
             opt_d.zero_grad(set_to_none=True)
             accelerator.backward(value_d)
-            share(accelerator, d)
-            opt_d.step()
+            players.update(d, opt_d)
             run.add(loss_d=value_d.detach())
 
         if moves:
-            far = near = answers.new_zeros(())
-            for i, (a, x) in enumerate(zip(raw, raw_truth, strict=True)):
-                scale = getattr(d.mix, f"spread{i}") * a.shape[1] ** 0.5
-                miss, gap = energy_score(a[:n], a[n:], x)
-                far, near = far + miss / scale, near + gap / scale
-            pixels = [F.pixel_unshuffle(x.float(), recipe.patch) for x in (answers[:n], answers[n:], truth)]
-            pixel_far, pixel_near = energy_score(*pixels)
-            outside = F.relu((answers - 0.5).abs() - 0.5).square().mean()
-            half = recipe.spread / 2
-            value = recipe.feature_score * (far - half * near) + recipe.pixel_score * (pixel_far - half * pixel_near)
-            value = value + recipe.outside * outside
-            if recipe.texture_score:
-                rough, apart = energy_score(*(texture(x) for x in (answers[:n], answers[n:], truth)))
-                value = value + recipe.texture_score * (rough - TEXTURE_SPREAD / 2 * apart)
-                run.add(ratio_texture=(apart / rough).detach())
-            if told:
-                off = as_told(answers, told) - z[SHARPNESS]
-                value = value + recipe.keep_sharpness * off.square().mean()
-                run.add(sharpness_missed=off.detach().abs().mean())
+            value, found = score(answers, truth, raw, raw_truth, d, z.get(SHARPNESS), recipe)
+            run.add(**{name: x for name, x in found.items() if name in LOGGED})
             if judges and weight > 0:
                 d.requires_grad_(False)
                 with torch.autocast(**autocast):
@@ -194,9 +144,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 run.add(loss_g=word.detach())
             opt_g.zero_grad(set_to_none=True)
             accelerator.backward(value)
-            share(accelerator, g)
-            opt_g.step()
-            run.add(**ratios(far, near, pixel_far, pixel_near, answers.detach(), truth, drawn, recipe))
+            players.update(g, opt_g)
+            run.add(**ratios(found, answers.detach(), truth, drawn, recipe))
 
         before = run.progress.images
         run.progress.images += recipe.batch
@@ -210,6 +159,52 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop:
             break
     return path
+
+
+def score(
+    answers: Tensor,
+    truth: Tensor,
+    raw: Sequence[Tensor],
+    raw_truth: Sequence[Tensor],
+    d: ProjectedDiscriminator,
+    asked: Tensor | None,
+    recipe: Recipe,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Everything that the answers are held to but the discriminator's word.
+
+    Args:
+        answers: two to each photo, (2n, 3, R, R), the first ones of all and then the second ones.
+        truth: (n, 3, R, R).
+        raw, raw_truth: features of both, level by level.
+        d: which knows their scales.
+        asked: (2n, 1), the sharpness that the answers were told; None where they were not.
+        recipe: weights.
+
+    Returns:
+        The sum, and what it is made of: distances to the truth and between answers in features (`far`, `near`) and in pixels
+        (`pixel_far`, `pixel_near`), and for the log `ratio_texture` and `sharpness_missed`.
+    """
+    n, half = len(truth), recipe.spread / 2
+    far = near = answers.new_zeros(())
+    for i, (a, x) in enumerate(zip(raw, raw_truth, strict=True)):
+        scale = getattr(d.mix, f"spread{i}") * a.shape[1] ** 0.5
+        miss, gap = energy_score(a[:n], a[n:], x)
+        far, near = far + miss / scale, near + gap / scale
+    pixels = [F.pixel_unshuffle(x.float(), recipe.patch) for x in (answers[:n], answers[n:], truth)]
+    pixel_far, pixel_near = energy_score(*pixels)
+    outside = F.relu((answers - 0.5).abs() - 0.5).square().mean()
+    value = recipe.feature_score * (far - half * near) + recipe.pixel_score * (pixel_far - half * pixel_near)
+    value = value + recipe.outside * outside
+    found = {"far": far, "near": near, "pixel_far": pixel_far, "pixel_near": pixel_near}
+    if recipe.texture_score:
+        rough, apart = energy_score(*(texture(x) for x in (answers[:n], answers[n:], truth)))
+        value = value + recipe.texture_score * (rough - TEXTURE_SPREAD / 2 * apart)
+        found["ratio_texture"] = apart / rough
+    if asked is not None and isinstance(recipe.generator, ConditionalConfig):
+        off = as_told(answers, recipe.generator.sharpness) - asked
+        value = value + recipe.keep_sharpness * off.square().mean()
+        found["sharpness_missed"] = off.abs().mean()
+    return value, {name: x.detach() for name, x in found.items()}
 
 
 def faces(recipe: Recipe, progress: bool) -> tuple[Pictures | Crops, Pictures | Crops]:
@@ -230,60 +225,29 @@ def split(pictures: Pictures, hold: int) -> tuple[Pictures, Pictures]:
     return (pictures[~where], pictures[where]) if hold else (pictures, pictures[:0])
 
 
-def small(truth: Tensor, operator: LinearOperator) -> Tensor:
-    """Pictures (n, 3, R, R) as 8-bit photos (n, 3, s, s) in [0, 1]."""
-    return eight_bit(operator(truth))
-
-
-def eight_bit(photo: Tensor) -> Tensor:
-    """Values as a file would hold them, k / 255 in [0, 1]."""
-    return (photo.clamp(0, 1) * 255).round() / 255
-
-
-@torch.no_grad()
-def take(truth: Tensor, drawn: Problem, camera: LearnedDegradation | None = None) -> tuple[Tensor, float]:
-    """The photos of a step, as 8-bit files would hold them, and within how many grey levels they are to be answered.
-
-    Args:
-        truth: (n, 3, R, R) in [0, 1].
-        drawn: what they are.
-        camera: the learned degradation, where the problem asks for it.
-    """
-    operator = drawn.operator
-    if drawn.degraded and camera is not None:
-        noise = torch.randn(len(truth), camera.noise_dim, device=truth.device)
-        photo = eight_bit(apply_learned(camera, truth, noise))
-        missed = (photo - operator(truth)).abs().flatten()
-        return photo, max(1.0, 255 * float(missed.quantile(WITHIN)))
-    if not drawn.tolerance:
-        return small(truth, operator), 0.0
-    photo = operator(truth)
-    photo = photo + torch.randn_like(photo) * (drawn.tolerance / 2 / 255)
-    return eight_bit(photo), drawn.tolerance
-
-
 @torch.no_grad()
 def ratios(
-    far: Tensor,
-    near: Tensor,
-    pixel_far: Tensor,
-    pixel_near: Tensor,
-    answers: Tensor,
-    truth: Tensor,
-    drawn: Problem,
-    recipe: Recipe,
+    found: Mapping[str, Tensor], answers: Tensor, truth: Tensor, drawn: Problem, recipe: Recipe
 ) -> dict[str, Tensor]:
     """What stats.jsonl says of the spread: answers' distance to each other over that to the truth (1 is perfect, 0 collapsed), in
     features and pixels, and the squared error of one answer over that of the mean of two (4/3 and 1); of the problem in focus too.
+
+    Args:
+        found: of `score`.
+        answers, truth, drawn, recipe: as there.
     """
     n = len(truth)
     one = (answers[:n] - truth).square().mean()
     both = ((answers[:n] + answers[n:]) / 2 - truth).square().mean()
-    found = {"ratio_features": near / far, "ratio_pixels": pixel_near / pixel_far, "ratio_errors": one / both}
-    found |= {"far": far.detach(), "l1": (answers[:n] - truth).abs().mean()}
-    if drawn == Problem(problem("bicubic", recipe.generator.resolution, recipe.problems.focus)):
-        found |= {f"focus_{key}": value for key, value in found.items() if key != "l1"}
-    return found
+    said = {
+        "ratio_features": found["near"] / found["far"],
+        "ratio_pixels": found["pixel_near"] / found["pixel_far"],
+        "ratio_errors": one / both,
+        "far": found["far"],
+    }
+    focused = drawn == Problem(problem("bicubic", recipe.generator.resolution, recipe.problems.focus))
+    said |= {f"focus_{key}": value for key, value in said.items()} if focused else {}
+    return said | {"l1": (answers[:n] - truth).abs().mean()}
 
 
 def grid(model: Generator, faces: Pictures | Crops, recipe: Recipe) -> Tensor:
@@ -305,24 +269,6 @@ def grid(model: Generator, faces: Pictures | Crops, recipe: Recipe) -> Tensor:
             answers = answer(model, operator, photo.expand(ANSWERS, -1, -1, -1), z)
             rows += [F.interpolate(photo, (side, side), mode="nearest"), answers, x[None]]
     return torch.cat(rows).clamp(0, 1)
-
-
-def camera_of(recipe: Recipe, device: torch.device) -> LearnedDegradation | None:
-    """The learned degradation of a recipe.
-
-    Raises:
-        RecipeError: one for other sizes than the problem in focus.
-    """
-    if not recipe.degradation:
-        return None
-    camera = load_degradation(recipe.degradation, device)
-    side, focus = recipe.generator.resolution, recipe.problems.focus
-    if camera.hr_size > side or camera.lr_size != focus:
-        raise RecipeError(
-            f"degradation: {camera.name} takes {camera.hr_size} pixels or more and makes {camera.lr_size}; the recipe has pictures of "
-            f"{side} and problems.focus {focus}."
-        )
-    return camera
 
 
 def plain_source(source: str) -> str:

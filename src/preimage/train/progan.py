@@ -6,7 +6,6 @@ them, and then settle. Everything is counted in pictures, so a run goes on in th
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,13 +18,13 @@ from torch import Tensor
 
 from preimage.errors import RecipeError
 from preimage.generate.progan import ProGAN, ProGANConfig
-from preimage.nets.layers import channels_last
 from preimage.nets.progressive import ProgressiveDiscriminator
 from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.checks import check, check_choice
-from preimage.train.data import batches, load_pictures
-from preimage.train.loop import Run, alone, evaluating, every, share, update_average
+from preimage.train.data import load_pictures
+from preimage.train.loop import evaluating, every, update_average
+from preimage.train.start import start_accelerator, start_run
 
 
 @dataclass(frozen=True)
@@ -180,31 +179,20 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     Returns:
         The exported prior, `<out>/prior.safetensors` (half precision).
     """
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
-
-    accelerator = Accelerator()
+    for batch in recipe.batches:
+        accelerator, _ = start_accelerator(batch)
     processes, device = accelerator.num_processes, accelerator.device
-    if any(batch % processes for batch in recipe.batches):
-        raise RecipeError(f"batches ({list(recipe.batches)}) must be multiples of the {processes} processes.")
     pictures = load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process)
     plan = make_plan(recipe, len(pictures))
-
-    set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own latents
-    g, d, opt_g, opt_d = build_run(recipe)
-    set_seed(recipe.seed + 1, device_specific=True)  # other numbers than those that became weights
-    channels_last(g)
-    channels_last(d)
-    average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
-    alone(accelerator, g, d)
-    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
-    accelerator.register_for_checkpointing(average)
-
-    run = Run(Path(recipe.out), accelerator)
-    settings = asdict(recipe) | {"phases": plan.ends}  # epochs of other data would be other phases
-    run.begin(settings, resume, may_change=("extra", "snapshot", "log", "data", "out", "precision"))
+    players = start_run(
+        accelerator, recipe, build_run, resume, ("extra", "snapshot", "log", "data", "out", "precision"),
+        settings=asdict(recipe) | {"phases": plan.ends},  # epochs of other data would be other phases
+    )  # fmt: skip
+    run, g, d, opt_g, opt_d, average = (
+        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
+    )  # fmt: skip
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
-    autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": recipe.precision == "bf16"}
+    autocast = players.autocast(recipe.precision)
     path = run.folder / "prior.safetensors"
     stream: Iterator[Tensor] = iter(())
     streaming = 0  # pictures per batch of the stream
@@ -219,11 +207,10 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         for group in opt_g.param_groups:
             group["lr"] = recipe.lr_g * min(1.0, since / recipe.warmup if recipe.warmup and stage.depth > 1 else 1.0)
         if size != streaming:
-            rank = accelerator.process_index
-            stream = batches(pictures, size, recipe.seed, run.progress.images, rank, processes)
+            stream = players.stream(pictures, size, recipe.seed)
             streaming = size
 
-        (real,) = d.project(shrink(next(stream).to(device, non_blocking=True), side, alpha))
+        (real,) = d.project(shrink(next(stream), side, alpha))
         z = torch.randn(size, recipe.generator.z_dim, device=device)
         with torch.autocast(**autocast):
             (imagined,) = d.project(g(z, stage.depth, alpha))
@@ -235,16 +222,14 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         value_d = recipe.penalty * penalty + recipe.drift * losses.drift(scores_real) - distance
         opt_d.zero_grad(set_to_none=True)
         accelerator.backward(value_d)
-        share(accelerator, d)
-        opt_d.step()
+        players.update(d, opt_d)
 
         d.requires_grad_(False)
         with torch.autocast(**autocast):
             value_g = losses.wasserstein_g(d([imagined], alpha))
         opt_g.zero_grad(set_to_none=True)
         accelerator.backward(value_g)
-        share(accelerator, g)
-        opt_g.step()
+        players.update(g, opt_g)
         d.requires_grad_(True)
 
         before = run.progress.images

@@ -6,7 +6,7 @@ Both players of a step share the same imagined pictures and the same fixed featu
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,13 +16,13 @@ from preimage.errors import RecipeError
 from preimage.generate.stylegan2 import StyleGAN2
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.nets.features import FEATURE_NETWORKS, load_features
-from preimage.nets.layers import channels_last
 from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.ada import OverfittingControl
 from preimage.train.augment import augment
-from preimage.train.data import batches, load_pictures
-from preimage.train.loop import Run, alone, average_decay, compiled, evaluating, every, set_rates, share, update_average
+from preimage.train.data import load_pictures
+from preimage.train.loop import average_decay, compiled, evaluating, every, set_rates, update_average
+from preimage.train.start import start_accelerator, start_run
 from preimage.train.stylegan2_settings import LOSSES, DiscriminatorSettings, Recipe, lazy, rates
 from preimage.weights import load_prior
 
@@ -105,46 +105,31 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     Returns:
         The exported prior, `<out>/prior.safetensors` (half precision).
     """
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
-
-    accelerator = Accelerator()
-    if recipe.batch % accelerator.num_processes:
-        raise RecipeError(f"batch ({recipe.batch}) must be a multiple of the {accelerator.num_processes} processes.")
-    per_process = recipe.batch // accelerator.num_processes
+    accelerator, per_process = start_accelerator(recipe.batch)
     device = accelerator.device
     pictures = load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process)
-
-    set_seed(recipe.seed)  # all processes start from the same weights, and then draw their own latents
-    g, d, opt_g, opt_d = build_run(recipe)
-    set_seed(recipe.seed + 1, device_specific=True)  # other numbers than those that became weights
-    average = copy.deepcopy(g).eval().requires_grad_(False).to(device)
-    if isinstance(d, ProjectedDiscriminator):
-        channels_last(d.network.to(device))
-        d.to(device).calibrate(next(batches(pictures, 64, recipe.seed)).to(device))
-    channels_last(g)
-    channels_last(d)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    imagine = Imagine(g, recipe.style_mixing, dtype, recipe.compile)
-    alone(accelerator, imagine, d)
-    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     control = OverfittingControl(recipe.augment_probability, recipe.ada_target, recipe.ada_images)
     lengths = MeanLength()
-    accelerator.register_for_checkpointing(average, control, lengths)
+    made: list[Imagine] = []
 
-    run = Run(Path(recipe.out), accelerator)
-    run.begin(
-        asdict(recipe),
-        resume,
-        may_change=("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision"),
-    )
+    def wrap(g: StyleGAN2) -> Imagine:
+        made.append(Imagine(g, recipe.style_mixing, dtype, recipe.compile))
+        return made[0]
+
+    players = start_run(
+        accelerator, recipe, build_run, resume,
+        ("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision"),
+        calibrate=pictures if recipe.discriminator.kind == "projected" else None, wrap=wrap, also=(control, lengths),
+    )  # fmt: skip
+    run, g, d, average, (imagine,) = players.run, players.g, players.d, players.average, made
+    opt_g, opt_d = players.opt_g, players.opt_d
     # not torch.Generator(seed): its first numbers are the initial weights of the mapping network, an unfair sample
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
     noise_grid = [normal(range(32), (1, side, side), f"grid{side}").to(device) for side in g.noise_sizes]
-    rank = accelerator.process_index
-    stream = batches(pictures, per_process, recipe.seed, run.progress.images, rank, accelerator.num_processes)
+    stream = players.stream(pictures, per_process, recipe.seed)
     loss_d, loss_g = LOSSES[recipe.discriminator.loss]
-    autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": dtype is torch.bfloat16}
+    autocast = players.autocast(recipe.precision)
     project = compiled(d.project, recipe.compile and isinstance(d, ProjectedDiscriminator))
     gamma, interval = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
     path = run.folder / "prior.safetensors"
@@ -157,7 +142,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         return torch.randn(2, count, recipe.generator.z_dim, device=device)
 
     while run.progress.images < recipe.images:
-        real = changed(next(stream).to(device, non_blocking=True))
+        real = changed(next(stream))
         step = run.progress.images // recipe.batch
         speeds = rates(recipe, run.progress.images)
         set_rates((opt_g, opt_d), speeds)
@@ -177,8 +162,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             penalty = losses.r1_penalty(real, d(d.project(real)))
             accelerator.backward(penalty * (gamma / 2 * interval))
             run.add(r1=penalty.detach())
-        share(accelerator, d)
-        opt_d.step()
+        players.update(d, opt_d)
 
         if moves:
             d.requires_grad_(False)
@@ -194,8 +178,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 penalty = (found - mean).square().mean()
                 accelerator.backward(penalty * (recipe.path_length * recipe.path_length_every))
                 run.add(path_length=mean, path_penalty=penalty.detach())
-            share(accelerator, g)
-            opt_g.step()
+            players.update(g, opt_g)
             d.requires_grad_(True)
             run.add(loss_g=value_g.detach())
 
