@@ -24,7 +24,7 @@ from preimage.train.loop import (
     swap,
     update_average,
 )
-from preimage.train.start import share
+from preimage.train.start import average_gradients
 
 
 def test_average_decay_halves_in_its_half_life():
@@ -268,7 +268,7 @@ def test_gradients_are_shared_in_one_message():
     module[0](torch.ones(1, 3)).sum().backward()  # the second layer takes no part
     before = [p.grad.clone() for p in module[0].parameters()]
     two = Two()
-    share(two, module)
+    average_gradients(two, module)
     assert two.messages == 1
     assert all(torch.equal(p.grad, g / 2) for p, g in zip(module[0].parameters(), before, strict=True))
     assert all(p.grad is None for p in module[1].parameters())

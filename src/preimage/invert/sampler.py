@@ -17,7 +17,7 @@ from preimage.errors import MethodError
 from preimage.invert.adam import Adam
 from preimage.invert.problem import GREY_LEVELS
 from preimage.nets.conditional import LEVELS as STAGE
-from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, as_told
+from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, standard_sharpness
 from preimage.nets.local import TEXTURE, Chain, LocalGenerator
 from preimage.seeds import normal
 from preimage.weights import load_upsampler
@@ -148,7 +148,7 @@ def _sharpness_of(network: Sampler, picture: Tensor) -> Tensor:
     """The sharpness of (1, 3, R, R) as the network is told it, within what it has seen."""
     first = network.first if isinstance(network, Chain) else network
     seen = F.interpolate(picture, (first.resolution,) * 2, mode="area")
-    return as_told(seen, first.config.sharpness).clamp(-2, 3)
+    return standard_sharpness(seen, first.config.sharpness).clamp(-2, 3)
 
 
 def blend(z: Mapping[str, Tensor], other: Mapping[str, Tensor], shares: Sequence[float]) -> dict[str, Tensor]:

@@ -130,7 +130,7 @@ def sharpness(pictures: Tensor) -> Tensor:
     return (first / second).log() / 2
 
 
-def as_told(pictures: Tensor, usual: Sequence[float]) -> Tensor:
+def standard_sharpness(pictures: Tensor, usual: Sequence[float]) -> Tensor:
     """The sharpness of pictures as a network is told it, (n, 1): in spreads above the mean, `usual` (`ConditionalConfig.sharpness`)."""
     mean, spread = usual
     return ((sharpness(pictures) - mean) / spread)[:, None]

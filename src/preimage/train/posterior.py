@@ -17,7 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.invert.sampler import answer, draw
-from preimage.nets.conditional import FLOOR, SHARPNESS, ConditionalConfig, ConditionalGenerator, as_told, octaves
+from preimage.nets.conditional import (
+    FLOOR,
+    SHARPNESS,
+    ConditionalConfig,
+    ConditionalGenerator,
+    octaves,
+    standard_sharpness,
+)
 from preimage.nets.discriminators import ProjectedDiscriminator
 from preimage.nets.local import LocalGenerator
 from preimage.train import losses
@@ -99,7 +106,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     stream, autocast = players.stream(pictures, n, recipe.seed), players.autocast(recipe.precision)
     generate, features = compiled(g, recipe.compile), compiled(d.network, recipe.compile)
     path = run.folder / "posterior.safetensors"
-    told = g.config.sharpness if isinstance(g.config, ConditionalConfig) else ()
+    conditioned = g.config.sharpness if isinstance(g.config, ConditionalConfig) else ()
 
     while run.progress.images < recipe.images:
         truth = next(stream).contiguous(memory_format=torch.channels_last)
@@ -112,8 +119,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
         # two answers to each photo; the fixed features serve the score and both players
         z = {level: torch.randn(2 * n, *shape, device=device) for level, shape in g.config.z_shapes.items()}
-        if told:  # both answers are, what the truth has
-            z[SHARPNESS] = as_told(truth, told).repeat(2, 1)
+        if conditioned:  # both answers are, what the truth has
+            z[SHARPNESS] = standard_sharpness(truth, conditioned).repeat(2, 1)
         with torch.autocast(**autocast):
             with torch.set_grad_enabled(moves):
                 answers = answer(generate, operator, torch.cat([photo, photo]), z, tolerance)
@@ -201,7 +208,7 @@ def score(
         value = value + recipe.texture_score * (rough - TEXTURE_SPREAD / 2 * apart)
         found["ratio_texture"] = apart / rough
     if asked is not None and isinstance(recipe.generator, ConditionalConfig):
-        off = as_told(answers, recipe.generator.sharpness) - asked
+        off = standard_sharpness(answers, recipe.generator.sharpness) - asked
         value = value + recipe.keep_sharpness * off.square().mean()
         found["sharpness_missed"] = off.abs().mean()
     return value, {name: x.detach() for name, x in found.items()}

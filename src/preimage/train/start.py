@@ -55,7 +55,7 @@ class Players:
 
     def update(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """One step along the gradients of all processes."""
-        share(self.accelerator, module)
+        average_gradients(self.accelerator, module)
         optimiser.step()
 
 
@@ -114,7 +114,7 @@ def start_run(
         d.to(accelerator.device).calibrate(next(batches(calibrate, 64, recipe.seed, device=accelerator.device)))
     channels_last(g)
     channels_last(d)
-    alone(accelerator, wrap(g), d)
+    prepare_unwrapped(accelerator, wrap(g), d)
     opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average, *also)
     run = Run(Path(recipe.out), accelerator)
@@ -122,8 +122,8 @@ def start_run(
     return Players(accelerator, run, g, d, opt_g, opt_d, average)
 
 
-def alone(accelerator: Accelerator, *modules: nn.Module) -> None:
-    """Put modules on this process's device, to be saved with the state but not wrapped for distribution: `share` says it all.
+def prepare_unwrapped(accelerator: Accelerator, *modules: nn.Module) -> None:
+    """Put modules on this process's device, to be saved with the state but not wrapped for distribution: `average_gradients` does that.
 
     Wrapped ones want one backward pass per step that reaches every parameter; a gradient penalty is a second that does not.
     Every process must have built the same weights (`set_seed`).
@@ -132,7 +132,7 @@ def alone(accelerator: Accelerator, *modules: nn.Module) -> None:
         accelerator.prepare_model(module, evaluation_mode=True).train()
 
 
-def share(accelerator: Accelerator, module: nn.Module) -> None:
+def average_gradients(accelerator: Accelerator, module: nn.Module) -> None:
     """Average the gradients of a module over the processes, in one message."""
     if accelerator.num_processes > 1:
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
