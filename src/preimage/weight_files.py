@@ -75,6 +75,36 @@ def _chain(config: dict[str, Any], name: str) -> nn.Module:
     return Chain(ConditionalGenerator(both.first), LocalGenerator(both.second), name)
 
 
+def _ssrvae(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.attention import AttentionConfig, AttentionNetwork
+
+    return AttentionNetwork(AttentionConfig(**config), name)
+
+
+def _srcnn(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.baselines import SRCNN, SRCNNConfig
+
+    return SRCNN(SRCNNConfig(**config), name)
+
+
+def _edsr(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.baselines import EDSR, EDSRConfig
+
+    return EDSR(EDSRConfig(**config), name)
+
+
+def _rdn(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.baselines import RDN, RDNConfig
+
+    return RDN(RDNConfig(**config), name)
+
+
+def _srresnet(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.nets.baselines import SRResNet, SRResNetConfig
+
+    return SRResNet(SRResNetConfig(**config), name)
+
+
 ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     "stylegan2": _stylegan2,
     "stylegan": _stylegan,
@@ -83,6 +113,11 @@ ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     "conditional": _conditional,
     "local": _local,
     "chain": _chain,
+    "ssrvae": _ssrvae,
+    "srcnn": _srcnn,
+    "edsr": _edsr,
+    "rdn": _rdn,
+    "srresnet": _srresnet,
 }
 
 
