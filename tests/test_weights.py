@@ -18,6 +18,7 @@ from preimage.generate.own import MEMBERS
 from preimage.generate.prior import Prior
 from preimage.weight_files import ARCHITECTURES, read_metadata, save_prior, sha256
 from preimage.weights import (
+    FAMILIES,
     FOLDER,
     WeightEntry,
     default_degradation,
@@ -154,6 +155,16 @@ def test_embedded_degradations_load_and_degrade():
         with pytest.raises(WeightsError, match="kind 'degradation', not a prior"):
             load_prior(name)
     assert load_degradation().name == load_degradation("degradation-gan").name == names[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_degradations_are_named_without_their_sizes(family):
+    embedded = [n for n, e in weight_table().items() if e.kind == "degradation" and n.startswith(family)]
+    if embedded:
+        assert load_degradation(family).name == embedded[0]
+    else:
+        with pytest.raises(WeightsError, match=f"no {family} is embedded. Give the path of one"):
+            load_degradation(family)
 
 
 # ---------------------------------------------------------------------------------------------------------------- own

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from preimage.degrade.corrupt import Corruption, parse_corruption
+from preimage.degrade.linear import OPERATORS
+from preimage.degrade.style_vae import Styled
 from preimage.errors import OperatorError, OutputError, PreimageError
 from preimage.files import make_folder, save_png
 from preimage.image import read_image, to_uint8
@@ -18,6 +20,7 @@ from preimage.inputs import find_images, unique_stems
 from preimage.invert.problem import Source, find_degradation
 from preimage.processes import remove_litter
 from preimage.seeds import MAX_COUNT
+from preimage.weights import load_degradation
 
 
 def degrade_folder(
@@ -28,6 +31,7 @@ def degrade_folder(
     size: int | None = None,
     degradation: str = "bicubic",
     border: str = "renormalise",
+    style: str | Path | None = None,
     corrupt: Sequence[str] = (),
     variants: int = 0,
     seed: int = 0,
@@ -42,6 +46,7 @@ def degrade_folder(
         degradation: name of a linear one, or name ("degradation-gan"), path or hub id of a learned one, which has its own
             size. With Pillow's filters the result is Pillow's own, byte for byte.
         border: of a linear one.
+        style: a natively small photo, whose style a styleVAE takes over; None draws styles from its Gaussian.
         corrupt: names as in `preimage.degrade.corrupt`, applied in order, before or after the downscaling as each says.
         variants: so many different versions of each picture, by the seeds from `seed` on: `<stem>_seed0000.png`; 0 is one.
         seed: of the corruptions and of the degradation's noise; with the picture's name it makes the seed of that picture.
@@ -54,7 +59,7 @@ def degrade_folder(
         PreimageError: settings that contradict each other, or no such degradation.
     """
     corruptions = [parse_corruption(text) for text in corrupt]
-    source = find_degradation(degradation, border)
+    source = find_degradation(degradation, border) if style is None else _styled(degradation, style)
     learned = source.kind != "linear"
     if not 0 <= variants <= MAX_COUNT or (variants and not learned and not corruptions):
         raise OperatorError(
@@ -87,6 +92,16 @@ def degrade_folder(
             problems.append(str(error) if str(path) in str(error) or str(target) in str(error) else f"{path}: {error}")
             print(f"preimage: {problems[-1]}", file=sys.stderr)
     return written, problems
+
+
+def _styled(degradation: str, style: str | Path) -> Source:
+    """A learned degradation in the style of a photo."""
+    if degradation in OPERATORS:
+        raise OperatorError(f"{degradation} has no styles of photos to take; leave out the style, or choose style-vae.")
+    network = load_degradation(degradation)
+    return find_degradation(
+        Styled(network, read_image(style).pixels, f"{network.name} in the style of {Path(style).name}")
+    )
 
 
 def degrade(

@@ -55,6 +55,12 @@ def _degradation_gan(config: dict[str, Any], name: str) -> nn.Module:
     return DegradationGAN(DegradationGANConfig(**config), name)
 
 
+def _style_vae(config: dict[str, Any], name: str) -> nn.Module:
+    from preimage.degrade.style_vae import StyleVAE, StyleVAEConfig
+
+    return StyleVAE(StyleVAEConfig(**config), name)
+
+
 def _conditional(config: dict[str, Any], name: str) -> nn.Module:
     from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 
@@ -110,6 +116,7 @@ ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     "stylegan": _stylegan,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
+    "style-vae": _style_vae,
     "conditional": _conditional,
     "local": _local,
     "chain": _chain,

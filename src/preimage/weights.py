@@ -25,6 +25,8 @@ from preimage.texts import one_line
 from preimage.weight_files import read_metadata, read_module, sha256
 
 FOLDER = Path(__file__).parent / "pretrained"
+FAMILIES = ("degradation-gan", "style-vae")
+"""Learned degradations that are named without their sizes: the first embedded one whose name begins so."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ def list_weights() -> list[str]:
     return list(weight_table())
 
 
-def _first(kind: str, words: str) -> str:
-    """The first embedded network of a kind, which is its default."""
+def _first(kind: str, words: str, family: str = "") -> str:
+    """The first embedded network of a kind, which is its default, or the first whose name begins with its family's."""
     for name, entry in weight_table().items():
-        if entry.kind == kind:
+        if entry.kind == kind and name.startswith(family):
             return name
     raise WeightsError(f"no {words} is embedded. Give the path of one, which `preimage train` exports.")
 
@@ -122,14 +124,17 @@ def load_degradation(name: str | Path | None = None, device: str | torch.device 
     """Load a learned degradation, frozen and in eval mode.
 
     Args:
-        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`; None or "degradation-gan" for the embedded one.
+        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`; None for the first embedded one, one of `FAMILIES` for
+            the first of these.
         device: where to put it.
 
     Raises:
         WeightsError: unknown name, missing or damaged file, or a network that is no degradation.
     """
     table = weight_table()
-    name = default_degradation() if name is None or str(name) == "degradation-gan" else str(name)
+    name = default_degradation() if name is None else str(name)
+    if name in FAMILIES:
+        name = _first("degradation", name, name)
     if name in table and table[name].kind != "degradation":
         raise WeightsError(
             f"{name}: is of the kind {table[name].kind!r}, not a degradation; see `preimage models list`."

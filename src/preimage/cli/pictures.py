@@ -110,9 +110,12 @@ def degrade_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument(
         "--degradation",
         default="bicubic",
-        help=f"{LINEAR}, or a learned one (degradation-gan, a path, a hub id), which makes pictures of its own size",
+        help=f"{LINEAR}, or a learned one (degradation-gan, style-vae, a path, a hub id), which makes pictures of its own size",
     )
     border_option(p)
+    p.add_argument(
+        "--style", type=str | None, default=None, help="a natively small photo whose style a style-vae takes over"
+    )
     p.add_argument("--corrupt", type=list[str], default=[], help="such as [gaussian_noise:25,jpeg:50], in this order")
     p.add_argument("--variants", type=int, default=0, help="so many different versions of each, NAME_seed0000.png")
     p.add_argument("--seed", type=int, default=0, help="of the corruptions and of the degradation's noise")

@@ -13,7 +13,7 @@ from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import Learned, LearnedDegradation
 from preimage.degrade.linear import OPERATORS, make_operator
 from preimage.errors import OperatorError
-from preimage.weights import load_degradation, weight_table
+from preimage.weights import FAMILIES, load_degradation, weight_table
 
 GREY_LEVELS = 255.0
 
@@ -115,7 +115,7 @@ def _learned(name: str) -> Learned:
     """A learned degradation by name, path or hub id."""
     entries = weight_table()
     embedded = [entry.name for entry in entries.values() if entry.kind == "degradation"]
-    if name in entries or name == "degradation-gan" or name.startswith("hf-hub:") or name.endswith(".safetensors"):
+    if name in entries or name in FAMILIES or name.startswith("hf-hub:") or name.endswith(".safetensors"):
         return Learned(load_degradation(name))
     raise OperatorError(
         f"there is no degradation {name!r}; choose one of: {', '.join([*OPERATORS, *embedded])}, or give the path of a "
