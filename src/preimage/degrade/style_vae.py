@@ -77,14 +77,23 @@ class Block(nn.Module):
         return made
 
 
+class Statistics(nn.Module):
+    """Mean and standard deviation of each channel over its places: what a style is, as AdaIN has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, 2c) float32."""
+        x = x.float()
+        return torch.cat([x.mean((2, 3)), (x.var((2, 3), unbiased=False) + 1e-6).sqrt()], 1)
+
+
 class AdaIN(nn.Module):
     """Equation 2: each channel normalised over its places, then scaled and shifted by an affine function of z."""
 
     def __init__(self, latent: int, width: int) -> None:
         super().__init__()
         self.affine = nn.Linear(latent, 2 * width)
-        with torch.no_grad():  # begins near a plain normalisation
-            self.affine.weight.mul_(0.5)
+        with torch.no_grad():  # begins around a plain normalisation, already different for every style
+            nn.init.normal_(self.affine.weight, std=0.5 / latent**0.5)
             self.affine.bias.copy_(torch.cat([torch.ones(width), torch.zeros(width)]))
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
@@ -95,7 +104,10 @@ class AdaIN(nn.Module):
 
 
 class StyleVAE(nn.Module):
-    """See the module. In evaluation and in training it computes the same; no layer looks at other pictures of a batch.
+    """See the module.
+
+    Descriptions of photos are normalised over the batch in training, and by what was seen then in evaluation: without it the means of
+    all styles begin so near to each other that the mutual information finds nothing to start from.
 
     Args:
         config: shape.
@@ -108,17 +120,17 @@ class StyleVAE(nn.Module):
         c = self.config
         halvings = (c.hr_size // c.lr_size).bit_length() - 1
         self.content_encoder = nn.Sequential(*_encoder(c.width, halvings, c.encoder_blocks))
+        last = nn.Linear(2 * c.width, 2 * c.latent)
+        with torch.no_grad():  # narrow Gaussians, so that a style begins as its photo's and not as noise
+            last.bias[c.latent :] = -2
         self.style_encoder = nn.Sequential(
-            *_encoder(c.width, 1, c.encoder_blocks), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-            nn.Linear(c.width, 2 * c.latent),
+            *_encoder(c.width, 1, c.encoder_blocks), nn.ReLU(), Statistics(), nn.BatchNorm1d(2 * c.width, affine=False),
+            last,
         )  # fmt: skip
         self.join = nn.Identity() if c.adain else nn.Conv2d(c.width + c.latent, c.width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(c.width) for _ in range(c.generator_blocks))
         self.adain = nn.ModuleList(AdaIN(c.latent, c.width) for _ in range(c.generator_blocks if c.adain else 0))
         self.head = nn.Conv2d(c.width, 3, 3, padding=1)
-        if c.residual:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     @property
     def hr_size(self) -> int:

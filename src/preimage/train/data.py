@@ -65,6 +65,12 @@ def archive_of(source: str) -> tuple[str, str]:
     return source, ""
 
 
+def plain_source(source: str) -> str:
+    """The name of a folder or archive, with the folder inside it; what exported files say of their data."""
+    archive, inside = archive_of(source)
+    return f"{Path(archive).name}/{inside}".rstrip("/")
+
+
 def held_back(count: int, hold: int) -> NDArray[np.bool_]:
     """Which of `count` pictures are never learned from: `hold` of them, evenly spaced.
 

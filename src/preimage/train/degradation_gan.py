@@ -24,7 +24,7 @@ from preimage.nets.residual import ResidualDiscriminator
 from preimage.seeds import generator
 from preimage.train import losses
 from preimage.train.augment import augment
-from preimage.train.data import Pictures, archive_of, batches, load_pictures, to_tensor
+from preimage.train.data import Pictures, batches, load_pictures, plain_source, to_tensor
 from preimage.train.degradation_gan_settings import Discriminator as Discriminator
 from preimage.train.degradation_gan_settings import Recipe as Recipe
 from preimage.train.loop import Run, evaluating, every, set_rates, stepped, update_average
@@ -234,18 +234,13 @@ def export(average: DegradationGAN, recipe: Recipe, run: Run) -> Path:
     path = run.folder / "degradation.safetensors"
     if run.accelerator.is_main_process:
         names = [Path(s).name for s in recipe.data]
-        real, held = ([_named(s) for s in paths] for paths in (recipe.real, recipe.held))
+        real, held = ([plain_source(s) for s in paths] for paths in (recipe.real, recipe.held))
         weights = Path(recipe.feature_weights).name
         about = asdict(replace(recipe, out="", data=names, real=real, held=held, feature_weights=weights))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*names, *real]}
         save_prior(path, average, trained)
     run.accelerator.wait_for_everyone()
     return path
-
-
-def _named(source: str) -> str:
-    archive, inside = archive_of(source)
-    return "/".join([Path(archive).name, *inside.split("/")]).rstrip("/")
 
 
 def describe(recipe: Recipe) -> str:

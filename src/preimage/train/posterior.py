@@ -28,7 +28,7 @@ from preimage.nets.conditional import (
 from preimage.nets.discriminators import ProjectedDiscriminator
 from preimage.nets.local import LocalGenerator
 from preimage.train import losses
-from preimage.train.data import Crops, Pictures, archive_of, held_back, load_crops, load_pictures
+from preimage.train.data import Crops, Pictures, held_back, load_crops, load_pictures, plain_source
 from preimage.train.loop import Run, average_decay, compiled, evaluating, every, set_rates, update_average
 from preimage.train.posterior_networks import Generator, build, build_run, chain, first_of
 from preimage.train.posterior_photos import camera_of, small, take
@@ -276,12 +276,6 @@ def grid(model: Generator, faces: Pictures | Crops, recipe: Recipe) -> Tensor:
             answers = answer(model, operator, photo.expand(ANSWERS, -1, -1, -1), z)
             rows += [F.interpolate(photo, (side, side), mode="nearest"), answers, x[None]]
     return torch.cat(rows).clamp(0, 1)
-
-
-def plain_source(source: str) -> str:
-    """The name of a folder or archive, with the folder inside it."""
-    archive, inside = archive_of(source)
-    return f"{Path(archive).name}/{inside}".rstrip("/")
 
 
 def export(average: Generator, recipe: Recipe, run: Run, first: ConditionalGenerator | None = None) -> Path:

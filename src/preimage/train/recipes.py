@@ -54,6 +54,12 @@ def _degradation_gan() -> Trainer:
     return Trainer(degradation_gan.Recipe, degradation_gan.train, degradation_gan.describe, REPLACED)
 
 
+def _style_vae() -> Trainer:
+    from preimage.train import style_vae
+
+    return Trainer(style_vae.Recipe, style_vae.train, style_vae.describe)
+
+
 def _posterior() -> Trainer:
     from preimage.train import posterior
 
@@ -70,6 +76,7 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
+    "style-vae": _style_vae,
     "posterior": _posterior,
     "posterior-local": _posterior_local,
 }

@@ -53,9 +53,11 @@ class Players:
         a, begun = self.accelerator, self.run.progress.images if start is None else start
         return batches(pictures, size, seed, begun, a.process_index, a.num_processes, workers, a.device)
 
-    def update(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """One step along the gradients of all processes."""
+    def update(self, module: nn.Module, optimiser: torch.optim.Optimizer, clip: float = 0.0) -> None:
+        """One step along the gradients of all processes, together no longer than `clip`; 0 leaves them as they are."""
         average_gradients(self.accelerator, module)
+        if clip:
+            nn.utils.clip_grad_norm_(module.parameters(), clip)
         optimiser.step()
 
 
