@@ -72,6 +72,15 @@ def _posterior_local() -> Trainer:
     return Trainer(posterior.LocalRecipe, posterior.train, posterior.describe)
 
 
+def _upsampler(settings: str) -> Callable[[], Trainer]:
+    def trainer() -> Trainer:
+        from preimage.train import upsampler, upsampler_settings
+
+        return Trainer(getattr(upsampler_settings, settings), upsampler.train, upsampler.describe)
+
+    return trainer
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
     "progan": _progan,
@@ -79,6 +88,11 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "style-vae": _style_vae,
     "posterior": _posterior,
     "posterior-local": _posterior_local,
+    "ssrvae": _upsampler("Recipe"),
+    "srcnn": _upsampler("SRCNNRecipe"),
+    "edsr": _upsampler("EDSRRecipe"),
+    "rdn": _upsampler("RDNRecipe"),
+    "srresnet": _upsampler("SRResNetRecipe"),
 }
 
 # ------------------------------------------------------------------------------------------------------------- files

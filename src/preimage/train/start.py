@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Players:
-    """What every trainer of a generator against a discriminator begins with (`start_run`).
+    """What every trainer of a generator, mostly against a discriminator, begins with (`start_run`).
 
     Attributes:
         accelerator: device, processes, saving.
         run: the folder, as it was found.
-        g, d: on the device, in training mode, channels-last.
+        g, d: on the device, in training mode, channels-last; d is None where nobody judges.
         opt_g, opt_d: their optimisers.
         average: moving average of the generator, frozen.
     """
@@ -38,7 +38,7 @@ class Players:
     g: Any
     d: Any
     opt_g: torch.optim.Optimizer
-    opt_d: torch.optim.Optimizer
+    opt_d: Any
     average: Any
 
     def autocast(self, precision: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def start_accelerator(batch: int, multiple: int = 1) -> tuple[Accelerator, int]:
 def start_run(
     accelerator: Accelerator,
     recipe: Any,
-    build: Callable[[Any], tuple[Any, Any, torch.optim.Optimizer, torch.optim.Optimizer]],
+    build: Callable[[Any], tuple[Any, Any, torch.optim.Optimizer, torch.optim.Optimizer | None]],
     resume: str,
     may_change: tuple[str, ...] = (),
     *,
@@ -98,7 +98,7 @@ def start_run(
     Args:
         accelerator: of `start_accelerator`.
         recipe: with `seed` and `out`.
-        build: generator, discriminator and their optimisers of the recipe.
+        build: generator, discriminator and their optimisers of the recipe; None for a discriminator that is not there, and its optimiser.
         resume, may_change: of `Run.begin`.
         calibrate: pictures with which a projected discriminator finds the scale of its features; None: there is nothing to find.
         wrap: the module around the generator that is saved in its place.
@@ -114,10 +114,14 @@ def start_run(
     if calibrate is not None:
         channels_last(d.network.to(accelerator.device))
         d.to(accelerator.device).calibrate(next(batches(calibrate, 64, recipe.seed, device=accelerator.device)))
-    channels_last(g)
-    channels_last(d)
-    prepare_unwrapped(accelerator, wrap(g), d)
-    opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
+    both = [wrap(g)] if d is None else [wrap(g), d]
+    for module in (g, *both[1:]):
+        channels_last(module)
+    prepare_unwrapped(accelerator, *both)
+    if opt_d is None:
+        opt_g = accelerator.prepare(opt_g)
+    else:
+        opt_g, opt_d = accelerator.prepare(opt_g, opt_d)
     accelerator.register_for_checkpointing(average, *also)
     run = Run(Path(recipe.out), accelerator)
     run.begin(settings or asdict(recipe), resume, may_change=may_change)
