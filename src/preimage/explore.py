@@ -85,7 +85,7 @@ def upsample(
     elif given:
         raise MethodError(f"{', '.join(given)}: {method.name} is loaded already; give them to preimage.load instead.")
     if size is not None:
-        check_sides(*size, method.resolution, scale)  # before anything is decoded
+        check_sides(*size, method.resolution_for(size[0]), scale)  # before anything is decoded
     guides, settings = split_controls(method, controls)
     session, wanted = Session(method), parse_seeds(seeds)
     session.configure(settings, wanted, guides.keys())
@@ -258,13 +258,14 @@ def upsample_folder(
             watch.say(note)
         for path in paths:
             try:
-                check_sides(*picture_size(path), loaded.resolution, scale)  # before anything is decoded
+                size = picture_size(path)
+                check_sides(*size, loaded.resolution_for(size[0]), scale)  # before anything is decoded
                 picture = read_image(path)
                 for note in picture.notes:
                     watch.say(f"{path}: {note}")
                 lr = session.pose(picture.pixels, source, scale, **ready).lr
                 target = folder.claim(stems[path], lr, overwrite)
-                todo = folder.missing(stems[path], wanted, variants, loaded.resolution)
+                todo = folder.missing(stems[path], wanted, variants, loaded.resolution_for(lr.shape[-1]))
                 tally.kept += len(wanted) - len(todo)
                 watch.done(0, kept=len(wanted) - len(todo))
                 rows = (

@@ -72,9 +72,9 @@ class Session:
             PreimageError: of the kind that fits.
         """
         if (size := picture_size(picture)) is not None:
-            check_sides(*size, self.method.resolution, scale)  # before anything is decoded
+            check_sides(*size, self.method.resolution_for(size[0]), scale)  # before anything is decoded
         lr = as_picture(picture).pixels
-        check_sides(lr.shape[-1], lr.shape[-2], self.method.resolution, scale)
+        check_sides(lr.shape[-1], lr.shape[-2], self.method.resolution_for(lr.shape[-1]), scale)
         self.problem, self.candidates = self.method.pose(lr, degradation, border, **as_guides(self.method, guides)), []
         return self.problem
 

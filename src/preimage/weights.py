@@ -146,20 +146,24 @@ def load_degradation(name: str | Path | None = None, device: str | torch.device 
     return frozen(module, torch.device(device))
 
 
-def default_upsampler() -> str:
+def default_upsampler(family: str = "") -> str:
     """Name of the network that answers in one pass where none is given.
+
+    Args:
+        family: what its name must begin with, such as "ssrvae"; networks of other methods are passed over.
 
     Raises:
         WeightsError: none is embedded.
     """
-    return _first("upsampler", "network of this method")
+    return _first("upsampler", f"network of {family or 'this method'}", family)
 
 
 def load_upsampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
     """Load a network that answers a photo in one pass, frozen and in eval mode.
 
     Args:
-        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, or None for the first embedded one.
+        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, or None for the first embedded one, "ssrvae" for the
+            first of that method.
         device: where to put it.
 
     Raises:
@@ -167,6 +171,7 @@ def load_upsampler(name: str | Path | None = None, device: str | torch.device = 
     """
     table = weight_table()
     name = default_upsampler() if name is None else str(name)
+    name = default_upsampler(name) if name == "ssrvae" else name
     if _is_own(name, table) or (name in table and table[name].kind != "upsampler"):
         kind = f"of the kind {table[name].kind!r}" if name in table else "a class"
         raise WeightsError(

@@ -146,8 +146,12 @@ class Method:
 
     @property
     def resolution(self) -> int:
-        """Side of the pictures it makes."""
+        """Side of the pictures it makes; of one that makes several, the side that it learned."""
         raise NotImplementedError
+
+    def resolution_for(self, side: int) -> int:
+        """Side of the picture that it makes of a photo of that side; a method of fixed size makes its own of any."""
+        return self.resolution
 
     @property
     def networks(self) -> Mapping[str, Any]:
@@ -217,7 +221,8 @@ class Method:
             raise MethodError(f"{self.name} needs {', '.join(missing)} beside the photo.")
         source = find_degradation(self.capabilities.default_degradation if degradation is None else degradation, border)
         self.answers_to(source)
-        return Problem(lr, degradation_for(lr, self.resolution, source).on(self.device), self.resolution, guides)
+        side = self.resolution_for(lr.shape[-1])
+        return Problem(lr, degradation_for(lr, side, source).on(self.device), side, guides)
 
     def answers_to(self, source: Source) -> None:
         """Refuse degradations of a kind that the method cannot invert.

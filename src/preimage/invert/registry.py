@@ -13,6 +13,7 @@ METHODS = {
     "bicubic": "preimage.invert.bicubic:Bicubic",
     "sr-nam": "preimage.invert.nam:SRNAM",
     "posterior": "preimage.invert.posterior:Posterior",
+    "ssrvae": "preimage.invert.ssrvae:SSRVAE",
 }
 """Class of each method, `package.module:Class`; one of a user's own is named the same way."""
 

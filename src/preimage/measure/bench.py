@@ -132,7 +132,11 @@ def bench(
                     "device": device, "precision": precision, "batch": batch,
                 }  # fmt: skip
                 loaded = load(**options)
-                assumed, made, whole = told or _assumed(loaded, degradation, report), loaded.resolution, target
+                assumed, made, whole = (
+                    told or _assumed(loaded, degradation, report),
+                    loaded.resolution_for(round(side / scale)),
+                    target,
+                )
                 if told and told != degradation:
                     report.notes.append(
                         f"{label} was told {told}, the inputs were made by {degradation}; what it claims holds for the former."

@@ -1,0 +1,94 @@
+"""SSRVAE (Ma et al., 2019): one pass of a network that learned to undo what cameras do; one answer, without chance (docs/ssrvae.md).
+
+The paper leaves the network's picture as it is. Here it becomes exact where the degradation is linear, like that of any other method;
+where it is learned, its L1 is stated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from preimage.candidates import Candidates
+from preimage.device import autocast
+from preimage.errors import MethodError, OperatorError
+from preimage.invert.finish import finish
+from preimage.invert.listener import Listener
+from preimage.invert.method import Capabilities, Method, network_or_load
+from preimage.invert.problem import Problem
+from preimage.invert.settings import Settings
+from preimage.memory import is_out_of_memory
+from preimage.nets.layers import channels_last
+from preimage.nets.upscaler import Upscaler
+from preimage.weights import load_upsampler
+
+
+@dataclass(frozen=True)
+class SSRVAESettings(Settings):
+    """Controls of `SSRVAE`: none."""
+
+
+class SSRVAE(Method):
+    """One pass of a network for photos of any size; `weights` is that network, or a baseline on the same contract. See `Method`."""
+
+    name = "ssrvae"
+    capabilities = Capabilities(
+        summary="one pass of an attention network that learned to undo cameras: one answer",
+        paper="Ma et al., 2019, arXiv 1912.10227",
+        weights=True,
+        many=False,
+        degradations=("linear", "learned"),
+    )
+    presets: ClassVar[Mapping[str, SSRVAESettings]] = {"default": SSRVAESettings()}
+
+    def load(self, prior: Any, weights: Any) -> None:
+        network = network_or_load(self.name if weights is None else weights, load_upsampler)
+        if not isinstance(network, Upscaler):
+            raise MethodError(
+                f"a {type(network).__name__} is no network of ssrvae, which takes what `preimage train ssrvae-64-b` and its like "
+                "export (upsampler.safetensors). Choose one of these, or the method that the network is of."
+            )
+        network.to(self.device).eval().requires_grad_(False)
+        channels_last(network)
+        self.network = network
+
+    @property
+    def resolution(self) -> int:
+        return self.network.resolution
+
+    def resolution_for(self, side: int) -> int:
+        return side * self.network.scale
+
+    @property
+    def networks(self) -> Mapping[str, Any]:
+        return {"weights": self.network}
+
+    def sample(
+        self,
+        problem: Problem,
+        seeds: Sequence[int],
+        settings: Settings | None = None,
+        listener: Listener | None = None,
+        at: Mapping[str, Tensor] | None = None,
+    ) -> Iterator[Candidates]:
+        """One candidate, of the first seed; see `Method.sample`."""
+        if not seeds:
+            return
+        began = time.monotonic()
+        try:
+            with torch.no_grad(), autocast(self.device, self.dtype):
+                image = self.network(problem.lr[None].to(self.device)).float()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            high, wide = problem.lr.shape[-2:]
+            raise OperatorError(
+                f"{self.network.name}: a photo of {wide}x{high} does not fit into memory; reduce it (`preimage degrade`)."
+            ) from None
+        name = self.network.name
+        yield finish(image, problem, seeds[:1], method=self.name, prior=name, began=began, steps=1)
