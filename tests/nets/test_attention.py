@@ -16,6 +16,7 @@ from preimage.nets.attention import (
     AttentionNetwork,
     GlobalAttention,
     LocalAttention,
+    WindowMean,
 )
 
 TINY = {"width": 8, "global_blocks": 1, "local_blocks": 1, "reduction": 4, "share": 4, "local_window": 3, "lr_size": 8}
@@ -121,6 +122,12 @@ def test_local_attention_is_equations_10_and_11():
                 for weight, (a, b) in zip(torch.stack(logits).softmax(0), places, strict=True):
                     mean[4 * group : 4 * group + 4, i, j] += weight * x[0, 4 * group : 4 * group + 4, a, b]
     assert torch.allclose(layer(x), x + layer.gain * layer.out(mean[None]), atol=1e-5)
+
+
+def test_the_gradient_of_windows_is_that_of_finite_differences():
+    weights = torch.rand(9, 2, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    padded = torch.randn(2, 5, 6, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w, x: WindowMean.apply(w, x, 3), (weights, padded))
 
 
 @pytest.mark.parametrize("strip", [1, 7 * 3, 7 * 4])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -126,8 +127,10 @@ class LocalAttention(nn.Module):
         """(n, channels, h, w) -> the same shape; x itself at initialisation."""
         height, width = x.shape[-2:]
         rows = max(1, STRIP // width)
-        seen = [self._strip(x, top, min(top + rows, height)) for top in range(0, height, rows)]
-        return x + self.gain * self.out(torch.cat(seen, 2) if len(seen) > 1 else seen[0])
+        with torch.autocast(x.device.type, enabled=False):  # 49 small sums want full precision, and are faster with it
+            wide = x.float()
+            seen = [self._strip(wide, top, min(top + rows, height)) for top in range(0, height, rows)]
+        return x + self.gain.to(x.dtype) * self.out(torch.cat(seen, 2) if len(seen) > 1 else seen[0]).to(x.dtype)
 
     def weights(self, x: Tensor, top: int = 0, bottom: int | None = None) -> Tensor:
         """What the rows from `top` to `bottom` of x (n, channels, h, w) see of their windows.
@@ -139,35 +142,55 @@ class LocalAttention(nn.Module):
         bottom, r = height if bottom is None else bottom, self.window // 2
         above, below = max(0, top - r), min(height, bottom + r)
         around = (r, r, r - (top - above), r - (below - bottom))
-        q = self.query(x[:, :, top:bottom]).permute(0, 2, 3, 1)
-        k = F.pad(self.key(x[:, :, above:below]), around).permute(0, 2, 3, 1)
-        outside = F.pad(k.new_zeros(below - above, width), around, value=-math.inf)[None, :, :, None]
-        prior = self.geometry(self.offsets.to(x.dtype)).to(q.dtype)
-        places = [(dy, dx) for dy in range(self.window) for dx in range(self.window)]
-        rows = bottom - top
-        logits = [
-            prior[i] - (q - _part(k, dy, dx, rows, width)).square() + _part(outside, dy, dx, rows, width)
-            for i, (dy, dx) in enumerate(places)
-        ]
-        return torch.stack(logits).softmax(0)
+        q = self.query(x[:, :, top:bottom])
+        k = F.pad(self.key(x[:, :, above:below]), around)
+        outside = F.pad(k.new_zeros(1, 1, below - above, width), around, value=1)
+        shape = (-1, self.window**2, bottom - top, width)
+        k, edge = F.unfold(k, self.window).view(len(x), self.groups, *shape[1:]), F.unfold(outside, self.window)
+        prior = self.geometry(self.offsets).t()[:, :, None, None]
+        logits = prior - (q[:, :, None] - k).square()
+        weights = logits.masked_fill(edge.view(1, 1, *shape[1:]) > 0, -math.inf).softmax(2)
+        return weights.permute(2, 0, 3, 4, 1).contiguous()
 
     def _strip(self, x: Tensor, top: int, bottom: int) -> Tensor:
         """The weighted means of rows from `top` to `bottom`, (n, channels, rows, w)."""
-        n, _, height, width = x.shape
-        r, rows = self.window // 2, bottom - top
+        height, r = x.shape[2], self.window // 2
         above, below = max(0, top - r), min(height, bottom + r)
         weights = self.weights(x, top, bottom)
         padded = F.pad(x[:, :, above:below], (r, r, r - (top - above), r - (below - bottom))).permute(0, 2, 3, 1)
         padded = padded.unflatten(-1, (self.groups, -1)).contiguous()
-        mean = padded.new_zeros(n, rows, width, *padded.shape[3:])
-        for i, weight in enumerate(weights):
-            mean = torch.addcmul(mean, weight[..., None], _part(padded, *divmod(i, self.window), rows, width))
+        mean: Tensor = WindowMean.apply(weights, padded, self.window)
         return mean.flatten(3).permute(0, 3, 1, 2)
 
 
-def _part(x: Tensor, dy: int, dx: int, rows: int, cols: int) -> Tensor:
-    """Places of x (n, H, W, …) from (dy, dx) on."""
-    return x[:, dy : dy + rows, dx : dx + cols]
+class WindowMean(torch.autograd.Function):
+    """Weighted means over windows. Its gradient is written down because torch's own pads every one of the window's places anew."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, padded: Tensor, window: int) -> Tensor:
+        """weights (window², n, h, w, groups), padded (n, h + window - 1, w + window - 1, groups, m) -> (n, h, w, groups, m)."""
+        ctx.save_for_backward(weights, padded)
+        ctx.window = window
+        mean = padded.new_zeros(*weights.shape[1:], padded.shape[-1])
+        for weight, part in zip(weights, _parts(padded, window), strict=True):
+            mean.addcmul_(weight[..., None], part)
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        weights, padded = ctx.saved_tensors
+        of_weights, of_padded, slope = torch.empty_like(weights), torch.zeros_like(padded), slope.contiguous()
+        places = zip(weights, of_weights, _parts(padded, ctx.window), _parts(of_padded, ctx.window), strict=True)
+        for weight, of_weight, part, of_part in places:
+            torch.sum(slope * part, -1, out=of_weight)
+            of_part.addcmul_(weight[..., None], slope)
+        return of_weights, of_padded, None
+
+
+def _parts(x: Tensor, window: int) -> list[Tensor]:
+    """What each place of a window sees, row by row: views of x (n, H, W, …)."""
+    rows, cols = x.shape[1] - window + 1, x.shape[2] - window + 1
+    return [x[:, dy : dy + rows, dx : dx + cols] for dy in range(window) for dx in range(window)]
 
 
 class AttentionBlock(nn.Module):
