@@ -43,6 +43,7 @@ class Judges(nn.Module):
         c = recipe.critics
         self.adversary = ResidualDiscriminator(recipe.generator.lr_size, c.widths, spectral=True)
         self.mine = MINE(PairStatistic(c.statistic), c.decay, c.bound, shifts=8)
+        self.noise = c.noise
 
     @property
     def statistic(self) -> PairStatistic:
@@ -50,7 +51,8 @@ class Judges(nn.Module):
 
     def information(self, real: Tensor, made: Tensor, update: bool = False) -> tuple[Tensor, Tensor]:
         """Of small photos and results in their styles; see `MINE`."""
-        return self.mine(self.statistic.describe(real), self.statistic.describe(made), update)
+        seen = made + self.noise * torch.randn_like(made) if self.noise else made
+        return self.mine(self.statistic.describe(real), self.statistic.describe(seen), update)
 
 
 def build_run(recipe: Recipe) -> tuple[StyleVAE, Judges, torch.optim.Optimizer, torch.optim.Optimizer]:

@@ -18,12 +18,15 @@ class Critics:
         widths: channels of each residual block of the discriminator, spectrally normalised.
         statistic: channels of the first convolution of the network T of the mutual information.
         bound, decay: of `preimage.train.mine.MINE`.
+        noise: standard deviation, on [0, 1], of noise on the results that T looks at, so that only what a viewer could see tells of
+            a style. Not in the paper, whose value is 0.
     """
 
     widths: tuple[int, ...] = (32, 32, 48, 48, 96, 96)
     statistic: int = 32
     bound: float = 10.0
     decay: float = 0.99
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Recipe:
             "seed": ("seed",),
         }
         check(self, bounds)
-        check(self.critics, {"width": ("widths", "statistic"), "positive": ("bound",)}, "critics.")
+        check(self.critics, {"width": ("widths", "statistic"), "positive": ("bound",), "share": ("noise",)}, "critics.")
         check_choice("precision", self.precision, ("fp32", "bf16"))
         check_choice("augment", self.augment, AUGMENTATIONS)
         if not 0 < self.critics.decay < 1:
