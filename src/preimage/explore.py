@@ -21,7 +21,7 @@ from preimage.inputs import find_images, unique_stems
 from preimage.invert.guides import as_guides
 from preimage.invert.listener import Step
 from preimage.invert.method import Method
-from preimage.invert.problem import check_sides, find_degradation
+from preimage.invert.problem import check_sides, find_degradation, reduced_size
 from preimage.invert.registry import DEFAULT, load
 from preimage.results import ResultFolder, load_latents, save_latents
 from preimage.seeds import MAX_COUNT, parse_seeds
@@ -38,6 +38,7 @@ def upsample(
     weights: Any = None,
     preset: str | None = None,
     scale: float | None = None,
+    reduce: int | None = None,
     degradation: Degradation | LearnedDegradation | str | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -54,6 +55,8 @@ def upsample(
         prior, weights: name, path, hub id or module of the prior, or of the method's own network; None takes the default.
         preset: settings of the method, "default" or "paper".
         scale: checked against the prior's size where given.
+        reduce: side to which a larger photo is brought first, by area: a soft photo of 27 pixels says no more than a sharp one of 16,
+            and that is answered with a sharp face. What comes out is exact to the reduced photo, `Candidates.lr`.
         degradation: what made the picture: an object, a name, or the path of a learned one; None takes the method's own,
             which is bicubic for all but SR-NAM.
         device, precision: "auto" decides.
@@ -85,11 +88,12 @@ def upsample(
     elif given:
         raise MethodError(f"{', '.join(given)}: {method.name} is loaded already; give them to preimage.load instead.")
     if size is not None:
-        check_sides(*size, method.resolution_for(size[0]), scale)  # before anything is decoded
+        smaller = reduced_size(*size, reduce)
+        check_sides(*smaller, method.resolution_for(smaller[0]), scale)  # before anything is decoded
     guides, settings = split_controls(method, controls)
     session, wanted = Session(method), parse_seeds(seeds)
     session.configure(settings, wanted, guides.keys())
-    session.pose(picture, degradation, scale, **guides)
+    session.pose(picture, degradation, scale, reduce=reduce, **guides)
     latents = at.latents if isinstance(at, Candidates) else at
     return Candidates.cat(list(session.more(wanted, latents)))
 
@@ -177,6 +181,7 @@ def upsample_folder(
     weights: str | None = None,
     preset: str = "default",
     scale: float | None = None,
+    reduce: int | None = None,
     seeds: str | int | Iterable[int] = "0-7",
     degradation: str | None = None,
     border: str = "renormalise",
@@ -196,6 +201,7 @@ def upsample_folder(
     Args:
         inputs: files, folders, globs.
         output: see the layout in `preimage.results.ResultFolder`.
+        reduce: as in `upsample`; `input.png` is the reduced photo.
         degradation: name of a linear one, or name, path or hub id of a learned one; None takes the method's own.
         variants: for each candidate also so many with its finest random numbers drawn anew (the last "reseed" of
             `Capabilities.handles` that its network has), `seed0000_noise0000.png`.
@@ -234,6 +240,7 @@ def upsample_folder(
         "method": loaded.describe(session.settings),
         "degradation": degradation,
         "border": border,
+        "reduce": reduce,
         "precision": precision,
         "inputs": [str(i) for i in inputs],
         "seeds": ",".join(map(str, wanted)),
@@ -258,12 +265,16 @@ def upsample_folder(
             watch.say(note)
         for path in paths:
             try:
-                size = picture_size(path)
-                check_sides(*size, loaded.resolution_for(size[0]), scale)  # before anything is decoded
+                smaller = reduced_size(*picture_size(path), reduce)
+                check_sides(*smaller, loaded.resolution_for(smaller[0]), scale)  # before anything is decoded
                 picture = read_image(path)
                 for note in picture.notes:
                     watch.say(f"{path}: {note}")
-                lr = session.pose(picture.pixels, source, scale, **ready).lr
+                lr = session.pose(picture.pixels, source, scale, reduce=reduce, **ready).lr
+                if lr.shape != picture.pixels.shape:
+                    watch.say(
+                        f"{path}: reduced to {lr.shape[-1]}x{lr.shape[-2]} pixels, which is what its candidates answer to"
+                    )
                 target = folder.claim(stems[path], lr, overwrite)
                 todo = folder.missing(stems[path], wanted, variants, loaded.resolution_for(lr.shape[-1]))
                 tally.kept += len(wanted) - len(todo)

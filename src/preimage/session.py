@@ -19,7 +19,8 @@ from preimage.image import as_picture, picture_size
 from preimage.invert.guides import as_guides
 from preimage.invert.listener import Listener, Step, Stop
 from preimage.invert.method import Method
-from preimage.invert.problem import Problem, Source, check_sides
+from preimage.invert.problem import Problem, Source, check_sides, reduced_size
+from preimage.invert.problem import reduce as reduced
 from preimage.invert.settings import Settings
 from preimage.seeds import parse_seeds
 
@@ -57,6 +58,7 @@ class Session:
         degradation: Degradation | LearnedDegradation | Source | str | None = None,
         scale: float | None = None,
         border: str = "renormalise",
+        reduce: int | None = None,
         **guides: Any,
     ) -> Problem:
         """Take a photo up; candidates of the one before are let go.
@@ -66,14 +68,16 @@ class Session:
             degradation: see `Method.pose`.
             scale: checked against the method's size where given.
             border: of a linear degradation that is named.
+            reduce: side to which a larger photo is brought first (`preimage.invert.problem.reduce`); what comes out answers to that.
             **guides: further inputs of the method, in any form of `preimage.invert.guides.as_guide`; None leaves one out.
 
         Raises:
             PreimageError: of the kind that fits.
         """
         if (size := picture_size(picture)) is not None:
-            check_sides(*size, self.method.resolution_for(size[0]), scale)  # before anything is decoded
-        lr = as_picture(picture).pixels
+            smaller = reduced_size(*size, reduce)
+            check_sides(*smaller, self.method.resolution_for(smaller[0]), scale)  # before anything is decoded
+        lr = reduced(as_picture(picture).pixels, reduce)
         check_sides(lr.shape[-1], lr.shape[-2], self.method.resolution_for(lr.shape[-1]), scale)
         self.problem, self.candidates = self.method.pose(lr, degradation, border, **as_guides(self.method, guides)), []
         return self.problem

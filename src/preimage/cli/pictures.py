@@ -37,6 +37,12 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     )
     p.add_argument("--weights", type=str | None, default=None, help="the method's own network, the same way")
     p.add_argument("--scale", type=float | None, default=None, help="checked against the prior's size where given")
+    p.add_argument(
+        "--reduce",
+        type=int | None,
+        default=None,
+        help="side to which larger photos are brought first: a soft photo says no more than a smaller one, such as 16",
+    )
     p.add_argument("--seeds", default="0-7", help="which candidates, such as 0-7,12")
     p.add_argument("-n", "--count", type=int | None, default=None, help="the first so many seeds, instead of --seeds")
     learned = ", or a learned one by name or path, such as degradation-gan" if "learned" in takes.degradations else ""

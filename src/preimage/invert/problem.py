@@ -11,8 +11,9 @@ from torch import Tensor
 
 from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import Learned, LearnedDegradation
-from preimage.degrade.linear import OPERATORS, make_operator
+from preimage.degrade.linear import OPERATORS, area, make_operator
 from preimage.errors import OperatorError
+from preimage.image import to_uint8
 from preimage.weights import FAMILIES, load_degradation, weight_table
 
 GREY_LEVELS = 255.0
@@ -62,6 +63,36 @@ def check_size(lr: Tensor, resolution: int, scale: float | None = None) -> None:
         OperatorError: not square, not smaller than the prior's pictures, or of another scale.
     """
     check_sides(lr.shape[-1], lr.shape[-2], resolution, scale)
+
+
+def reduced_size(width: int, height: int, side: int | None) -> tuple[int, int]:
+    """Width and height after `reduce`."""
+    longest = max(width, height)
+    if side is None or longest <= side:
+        return width, height
+    return round(width * side / longest), round(height * side / longest)
+
+
+def reduce(lr: Tensor, side: int | None) -> Tensor:
+    """A photo no larger than `side`: a soft one says no more than a smaller one, and that can be answered sharply.
+
+    Args:
+        lr: (3, h, w) in [0, 1].
+        side: the most pixels on the longer side; None keeps the photo.
+
+    Returns:
+        (3, h', w') on the 8-bit grid, reduced by area (Pillow's BOX) where it was larger.
+
+    Raises:
+        OperatorError: a side below 1.
+    """
+    if side is not None and side < 1:
+        raise OperatorError(f"reduce ({side}) must be a number of pixels, such as 16, or left out.")
+    size = reduced_size(lr.shape[-1], lr.shape[-2], side)
+    if size == (lr.shape[-1], lr.shape[-2]):
+        return lr
+    small = area((lr.shape[-2], lr.shape[-1]), lr_size=(size[1], size[0])).photograph(to_uint8(lr)[None])[0]
+    return small.float() / GREY_LEVELS
 
 
 def check_sides(width: int, height: int, resolution: int, scale: float | None = None) -> None:
