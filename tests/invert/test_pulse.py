@@ -55,7 +55,7 @@ def test_presets_hold_the_paper_and_our_best():
 
 
 def test_another_operator_is_answered_exactly_too(tiny_prior):
-    lr = torch.rand(3, 5, 5).mul(160).add(40).round() / 255
+    lr = torch.rand(3, 5, 5, generator=torch.Generator().manual_seed(0)).mul(160).add(40).round() / 255
     (candidates,) = Pulse(prior=tiny_prior).upsample(lr, [0, 1], "area", **QUICK)
     assert candidates.exact.all()
     assert torch.equal(downscale_saved(to_uint8(candidates.images), area(16, lr_size=5))[0], to_uint8(lr))
