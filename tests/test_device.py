@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from preimage import device as module
-from preimage.device import autocast, keep_memory, resolve_device, resolve_precision, resolve_threads
+from preimage.device import (
+    autocast,
+    keep_memory,
+    resolve_device,
+    resolve_precision,
+    resolve_threads,
+    return_memory,
+)
 from preimage.errors import InputError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -112,3 +122,22 @@ def test_what_the_machine_says_of_itself():
     assert module._busy() >= 0
     keep_memory()
     keep_memory()  # a second time does nothing
+
+
+def test_memory_that_is_kept_can_be_given_back():
+    if not Path("/proc/self/statm").is_file():
+        pytest.skip("this system does not tell how much memory a process holds now")
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    keep_memory()
+    held = torch.ones(64 << 18)
+    del held
+    before = resident()
+    return_memory()
+    assert resident() <= before
+    begun = resident()
+    held = torch.ones(64 << 18)
+    assert resident() - begun > 60 << 20
+    assert held.numel() == 64 << 18

@@ -9,6 +9,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -113,13 +114,26 @@ def keep_memory() -> None:
 
     Without it every large tensor is mapped and zeroed anew by the kernel, which costs more than computing it does.
     """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # not Linux, or another C library
+    if (glibc := _glibc()) is None:
         return
     for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-        if not mallopt(option, 1 << 30):
-            mallopt(option, 1 << 25)  # the most that older versions take
+        if not glibc.mallopt(option, 1 << 30):
+            glibc.mallopt(option, 1 << 25)  # the most that older versions take
+
+
+def return_memory() -> None:
+    """Give back to the system what glibc keeps of it and nobody uses, so that what a call takes can be seen."""
+    if (glibc := _glibc()) is not None:
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> Any:
+    """The C library, where it is glibc; else None."""
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        return library if library.mallopt and library.malloc_trim else None
+    except (OSError, AttributeError):  # not Linux, or another C library
+        return None
 
 
 def resolve_threads(wanted: int | str = "auto") -> int:

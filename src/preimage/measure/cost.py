@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from preimage.device import return_memory
 from preimage.generate.prior import Prior
 
 T = TypeVar("T")
@@ -139,6 +140,7 @@ class _ProcessMemory:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> None:
+        return_memory()
         self._mark = _high_water()
         self.start = self.peak = _resident() if self.kind == "process" else self._mark
         if self.kind == "process":
