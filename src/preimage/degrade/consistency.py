@@ -16,16 +16,13 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from preimage.degrade.separable import Separable
 from preimage.errors import InputError, OperatorError
-
-if TYPE_CHECKING:
-    from preimage.degrade.linear import LinearOperator
 
 _CLOSE = 0.15  # grey levels of float residual at which rounding decides, not projecting further
 _LOOK = 0.4  # below this the rounded picture may already be exact
@@ -56,11 +53,11 @@ class ExactResult:
 
 
 def make_exact(
-    images: Tensor, lr: Tensor, operator: LinearOperator, *, max_rounds: int = 280, repairs: int = 140
+    images: Tensor, lr: Tensor, operator: Separable, *, max_rounds: int = 280, repairs: int = 140
 ) -> ExactResult:
     """The nearest 8-bit pictures whose saved files shrink exactly to `lr`; where there are none, the closest found.
 
-    Shrinking means Pillow's filter where Pillow has the operator's (see `LinearOperator.pillow_filter`), else the
+    Shrinking means Pillow's filter where Pillow has the operator's (see `Separable.pillow_filter`), else the
     operator in float64, rounded half up. Each picture is worked on alone, so its bytes do not depend on the others.
 
     Args:
@@ -94,7 +91,7 @@ def make_exact(
     )
 
 
-def make_near(images: Tensor, lr: Tensor, operator: LinearOperator, tolerance: float) -> ExactResult:
+def make_near(images: Tensor, lr: Tensor, operator: Separable, tolerance: float) -> ExactResult:
     """8-bit pictures whose files shrink to the photo within a tolerance; none of them is called exact.
 
     Each picture gets a photo of its own to shrink to, the nearest to what it does shrink to. Where no 8-bit picture does, a
@@ -130,7 +127,7 @@ def make_near(images: Tensor, lr: Tensor, operator: LinearOperator, tolerance: f
     )
 
 
-def downscale_saved(images: Tensor, operator: LinearOperator) -> Tensor:
+def downscale_saved(images: Tensor, operator: Separable) -> Tensor:
     """What anybody gets who opens the saved pictures and shrinks them: (n, 3, H, W) uint8 -> (n, 3, h, w) uint8.
 
     Raises InputError for anything but uint8 RGB and OperatorError for another size.
@@ -142,7 +139,7 @@ def downscale_saved(images: Tensor, operator: LinearOperator) -> Tensor:
     return torch.stack(small) if small else torch.empty(0, 3, *operator.lr_size, dtype=torch.uint8)
 
 
-def lr_error(images: Tensor, lr: Tensor, operator: LinearOperator) -> Tensor:
+def lr_error(images: Tensor, lr: Tensor, operator: Separable) -> Tensor:
     """RMS of A x − y in grey levels, in float and before any rounding or clipping.
 
     Args:
@@ -161,7 +158,7 @@ def lr_error(images: Tensor, lr: Tensor, operator: LinearOperator) -> Tensor:
     return torch.stack(errors).float() if errors else torch.empty(0)
 
 
-def _one(x: Tensor, y: Tensor, operator: LinearOperator, max_rounds: int, repairs: int) -> tuple[Tensor, float, int]:
+def _one(x: Tensor, y: Tensor, operator: Separable, max_rounds: int, repairs: int) -> tuple[Tensor, float, int]:
     """One picture (3, H, W), grey levels: the bytes found, how far they are from it, rounds spent."""
     start = x.clamp(0, 255)
     best = _Best(start, y, operator)
@@ -194,7 +191,7 @@ def _one(x: Tensor, y: Tensor, operator: LinearOperator, max_rounds: int, repair
 class _Ascent:
     """Dykstra's projection onto {0 ≤ x ≤ 255, A x = y}, as accelerated gradient ascent on the dual (see module)."""
 
-    def __init__(self, start: Tensor, y: Tensor, operator: LinearOperator) -> None:
+    def __init__(self, start: Tensor, y: Tensor, operator: Separable) -> None:
         self._start, self._operator = start, operator
         black, white = y == 0, y == 255
         self._low = y.masked_fill(black, -math.inf).masked_fill(white, 255 - _MARGIN)
@@ -224,7 +221,7 @@ class _Ascent:
 class _Best:
     """The rounded picture that misses least among those offered, and when it came."""
 
-    def __init__(self, start: Tensor, y: Tensor, operator: LinearOperator) -> None:
+    def __init__(self, start: Tensor, y: Tensor, operator: Separable) -> None:
         self._y, self._operator, self._error = y, operator, math.inf
         self.bytes, self.exact, self.rounds = start.to(torch.uint8), False, 0
 
@@ -238,7 +235,7 @@ class _Best:
         return self.exact
 
 
-def _repair(p: Tensor, y: Tensor, operator: LinearOperator, narrow: bool) -> Tensor:
+def _repair(p: Tensor, y: Tensor, operator: Separable, narrow: bool) -> Tensor:
     """Pushes the picture p (3, H, W) where its rounded version misses y; p stays in [0, 255].
 
     The wide push is A⁺; the narrow one moves only pixels with room left, through columns not clipped between the
@@ -262,20 +259,20 @@ def _repair(p: Tensor, y: Tensor, operator: LinearOperator, narrow: bool) -> Ten
     return (p + room * push).clamp(0, 255)
 
 
-def _before_last_rounding(pixels: Tensor, operator: LinearOperator) -> Tensor:
+def _before_last_rounding(pixels: Tensor, operator: Separable) -> Tensor:
     """Bytes (3, H, W) shrunk as in `_shrink` but for its last rounding: float64 (3, h, w), grey levels."""
     if operator.pillow_filter is None:
         return operator.forward(pixels.double())
     return operator.rows @ _pillow(pixels, (operator.hr_size[0], operator.lr_size[1]), operator).double()
 
 
-def _shrink(pixels: Tensor, operator: LinearOperator) -> Tensor:
+def _shrink(pixels: Tensor, operator: Separable) -> Tensor:
     if operator.pillow_filter is None:
         return _round(operator(pixels.double()))
     return _pillow(pixels, operator.lr_size, operator)
 
 
-def _pillow(pixels: Tensor, size: tuple[int, int], operator: LinearOperator) -> Tensor:
+def _pillow(pixels: Tensor, size: tuple[int, int], operator: Separable) -> Tensor:
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
@@ -291,7 +288,7 @@ def _levels(image: Tensor) -> Tensor:
     return image.double() if image.dtype == torch.uint8 else image.double() * 255
 
 
-def _check_images(images: Tensor, operator: LinearOperator) -> None:
+def _check_images(images: Tensor, operator: Separable) -> None:
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"pictures must be (n, 3, H, W), not {tuple(images.shape)}")
     if tuple(images.shape[-2:]) != operator.hr_size:
@@ -299,7 +296,7 @@ def _check_images(images: Tensor, operator: LinearOperator) -> None:
     _check_values(images, "pictures")
 
 
-def lr_levels(lr: Tensor, operator: LinearOperator, grid: bool = True) -> Tensor:
+def lr_levels(lr: Tensor, operator: Separable, grid: bool = True) -> Tensor:
     """The LR picture in grey levels, float64 (3, h, w); with `grid` exactly on the whole numbers."""
     if lr.ndim != 3 or lr.shape[0] != 3:
         raise InputError(f"lr must be one picture (3, h, w), not {tuple(lr.shape)}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import torch
 from torch import Tensor, nn
 
 from preimage.degrade.kernels import Array
 from preimage.errors import InputError, OperatorError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _CUT = 1e-6  # relative; a direction damped more than this holds nothing an 8-bit picture could tell
 
@@ -70,6 +73,11 @@ class Separable(nn.Module):
         """x + A⁺(y − A x): the picture nearest to x, (..., H, W), among all that shrink to y. It may leave [0, 1]."""
         wide = _working(x)
         return (wide + self.pinv(self.residual(wide, y))).to(x.dtype)
+
+    @property
+    def pillow_filter(self) -> Image.Resampling | None:
+        """The Pillow filter that computes the same (in 8 bits, rounding after each axis), or None."""
+        return None
 
     @property
     def hr_size(self) -> tuple[int, int]:
