@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from preimage.errors import WeightsError
 from preimage.texts import TextError, one_line, parse_json
@@ -204,7 +205,7 @@ def read_module(path: Path) -> nn.Module:
     build = ARCHITECTURES[architecture]
     unfit = f"{path}: its tensors do not fit the {architecture} it describes."
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Shapes():
             shell = build(config, name).state_dict()
     except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{unfit} {one_line(error)}") from None
@@ -227,6 +228,54 @@ def read_module(path: Path) -> nn.Module:
     module = build(config, name)
     module.load_state_dict(tensors)
     return module
+
+
+class Shapes(TorchFunctionMode):
+    """While modules are built on the meta device: element-wise results are empty tensors of their shape.
+
+    Computing them there would be right too, but imports torch's compiler, a second of every command.
+    """
+
+    ELEMENTWISE = frozenset(
+        [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "true_divide",
+            "sqrt",
+            "rsqrt",
+            "square",
+            "neg",
+            "reciprocal",
+            "__add__",
+            "__radd__",
+            "__sub__",
+            "__rsub__",
+            "__mul__",
+            "__rmul__",
+            "__truediv__",
+            "__rtruediv__",
+            "__rdiv__",
+            "__neg__",
+            "__pow__",
+        ]
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        tensors = [x for x in args if isinstance(x, torch.Tensor)]
+        if tensors and not kwargs and all(x.is_meta for x in tensors):
+            if name in self.ELEMENTWISE:
+                shape = torch.broadcast_shapes(*(x.shape for x in tensors))  # type: ignore[no-untyped-call]
+                return torch.empty(shape, dtype=tensors[0].dtype, device="meta")
+            if name == "outer":
+                return torch.empty(len(args[0]), len(args[1]), dtype=args[0].dtype, device="meta")
+            if name == "sum" and len(args) == 1:
+                return torch.empty((), dtype=args[0].dtype, device="meta")
+        return func(*args, **(kwargs or {}))
 
 
 def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

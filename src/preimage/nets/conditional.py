@@ -179,7 +179,9 @@ class Field(nn.Module):
 
     def __init__(self, small: int, large: int):
         super().__init__()
-        rows = F.interpolate(torch.eye(small)[None, None], (large, small), mode="bicubic", align_corners=False)[0, 0]
+        rows = F.interpolate(
+            torch.eye(small, device="cpu")[None, None], (large, small), mode="bicubic", align_corners=False
+        )[0, 0]
         self.register_buffer("matrix", rows / rows.norm(dim=1, keepdim=True), persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
