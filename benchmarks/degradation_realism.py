@@ -24,6 +24,7 @@ from torch import Tensor
 from preimage.collection import Collection
 from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.corrupt import parse_corruption
+from preimage.degrade.learned import apply_learned
 from preimage.degrade.linear import bicubic
 from preimage.files import save_png
 from preimage.image import to_uint8
@@ -107,8 +108,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     with Collection(args.faces) as collection:
         sharp = torch.stack([collection.tensor(name, side) for name in collection.sample(args.count or None)])
     with torch.no_grad():
-        learned = torch.cat([model.degrade(x, s) for x, s in zip(sharp.split(50), seeds(len(sharp)), strict=True)])
-        several = torch.stack([model.degrade(sharp[:100], [noise] * len(sharp[:100])) for noise in range(NOISES)], 1)
+        learned = torch.cat(
+            [apply_learned(model, x, model.noise(s)) for x, s in zip(sharp.split(50), seeds(len(sharp)), strict=True)]
+        )
+        several = torch.stack(
+            [apply_learned(model, sharp[:100], model.noise([noise] * len(sharp[:100]))) for noise in range(NOISES)], 1
+        )
     operator = bicubic((side, side), lr_size=(low, low))
     sets = {
         "bicubic": downscale_saved(to_uint8(sharp), operator).float() / 255,

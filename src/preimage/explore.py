@@ -16,12 +16,12 @@ from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import LearnedDegradation
 from preimage.device import resolve_threads
 from preimage.errors import MethodError, OccupiedError, OutputError, PreimageError
-from preimage.image import picture_size, read_image
+from preimage.image import picture_size
 from preimage.inputs import find_images, unique_stems
 from preimage.invert.guides import as_guides
 from preimage.invert.listener import Step
 from preimage.invert.method import Method
-from preimage.invert.problem import check_sides, find_degradation, reduced_size
+from preimage.invert.problem import find_degradation
 from preimage.invert.registry import DEFAULT, load
 from preimage.results import ResultFolder, load_latents, save_latents
 from preimage.seeds import MAX_COUNT, parse_seeds
@@ -71,7 +71,7 @@ def upsample(
     Raises:
         PreimageError: of the kind that fits; the message says how to mend it.
     """
-    size = picture_size(picture)  # before a method is loaded: most mistakes show here
+    picture_size(picture)  # before a method is loaded: a file that is none shows here
     built = {
         "prior": prior,
         "weights": weights,
@@ -87,9 +87,6 @@ def upsample(
         raise MethodError(f"method ({method!r:.60}) must be a name of `list_methods()` or a loaded method.")
     elif given:
         raise MethodError(f"{', '.join(given)}: {method.name} is loaded already; give them to preimage.load instead.")
-    if size is not None:
-        smaller = reduced_size(*size, reduce)
-        check_sides(*smaller, method.resolution_for(smaller[0]), scale)  # before anything is decoded
     guides, settings = split_controls(method, controls)
     session, wanted = Session(method), parse_seeds(seeds)
     session.configure(settings, wanted, guides.keys())
@@ -265,16 +262,9 @@ def upsample_folder(
             watch.say(note)
         for path in paths:
             try:
-                smaller = reduced_size(*picture_size(path), reduce)
-                check_sides(*smaller, loaded.resolution_for(smaller[0]), scale)  # before anything is decoded
-                picture = read_image(path)
-                for note in picture.notes:
+                lr = session.pose(path, source, scale, reduce=reduce, **ready).lr
+                for note in session.notes:
                     watch.say(f"{path}: {note}")
-                lr = session.pose(picture.pixels, source, scale, reduce=reduce, **ready).lr
-                if lr.shape != picture.pixels.shape:
-                    watch.say(
-                        f"{path}: reduced to {lr.shape[-1]}x{lr.shape[-2]} pixels, which is what its candidates answer to"
-                    )
                 target = folder.claim(stems[path], lr, overwrite)
                 todo = folder.missing(stems[path], wanted, variants, loaded.resolution_for(lr.shape[-1]))
                 tally.kept += len(wanted) - len(todo)

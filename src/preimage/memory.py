@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from preimage.errors import MethodError
 
+T = TypeVar("T")
 AUTO = "auto"
 MOST = {"cpu": 8, "mps": 8, "cuda": 32}
 """Largest batch that `auto` takes: beyond it nothing is gained, and a batch is the longest wait for a first candidate."""
@@ -132,6 +134,16 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and any(words in text for words in ("allocate memory", "out of memory", "not enough memory", "bad_alloc"))
     )
+
+
+def unless_out_of_memory(call: Callable[[], T]) -> T | None:
+    """What a call returns; None where memory ran out. Any other error is raised."""
+    try:
+        return call()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def free_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from preimage.errors import InputError, OutputError, WeightsError
 from preimage.files import read_provenance, save_png
 from preimage.generate.own import missing_members
 from preimage.image import to_uint8
-from preimage.memory import LARGE, fitting, halved, is_out_of_memory, parse_batch
+from preimage.memory import LARGE, fitting, halved, parse_batch, unless_out_of_memory
 from preimage.nets.fingerprint import fingerprint
 from preimage.processes import remove_litter
 from preimage.results import seed_file
@@ -94,7 +95,7 @@ def sample_prior(
     todo = wanted
     while todo:
         chosen = todo[:size]
-        pictures = _sampled(loaded, chosen, truncation)
+        pictures: Tensor | None = unless_out_of_memory(partial(_sampled, loaded, chosen, truncation))
         if pictures is None:
             size = halved(chosen, loaded.name)
             continue
@@ -114,15 +115,10 @@ def sample_prior(
     return written
 
 
-def _sampled(prior: Any, seeds: Sequence[int], truncation: float) -> Tensor | None:
-    """Pictures (n, 3, R, R) in [0, 1]; None where memory ran out."""
-    try:
-        pictures: Tensor = prior.sample(seeds, truncation).cpu()
-        return pictures
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
+def _sampled(prior: Any, seeds: Sequence[int], truncation: float) -> Tensor:
+    """Pictures (n, 3, R, R) in [0, 1], on the CPU."""
+    pictures: Tensor = prior.sample(seeds, truncation).cpu()
+    return pictures
 
 
 def _check_free(path: Path, about: dict[str, str]) -> None:

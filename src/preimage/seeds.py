@@ -108,6 +108,11 @@ def _scatter(seed: int, stream: str) -> int:
     return left << 16 | right
 
 
+def seed_of(name: str, turn: int = 0) -> int:
+    """The seed of a thing with a name, such as a picture in a folder, whatever else is beside it; another for each turn."""
+    return int.from_bytes(hashlib.blake2b(f"{turn}/{name}".encode(), digest_size=4).digest(), "big")
+
+
 def normal(seeds: Sequence[int], shape: Sequence[int], stream: str = "latent") -> Tensor:
     """Standard normal numbers, drawn for each seed by its own generator.
 

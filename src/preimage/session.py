@@ -34,6 +34,7 @@ class Session:
 
     Attributes:
         problem: the photo at hand.
+        notes: what was changed of it before it was taken up, for people.
         candidates: all that were made of it, one each, in the order they came.
     """
 
@@ -41,6 +42,7 @@ class Session:
         self.method = method
         self.settings: Settings = method.settings
         self.problem: Problem | None = None
+        self.notes: tuple[str, ...] = ()
         self.candidates: list[Candidates] = []
         self._listener, self._stopping = listener, threading.Event()
 
@@ -77,7 +79,10 @@ class Session:
         if (size := picture_size(picture)) is not None:
             smaller = reduced_size(*size, reduce)
             check_sides(*smaller, self.method.resolution_for(smaller[0]), scale)  # before anything is decoded
-        lr = reduced(as_picture(picture).pixels, reduce)
+        found = as_picture(picture)
+        lr, self.notes = reduced(found.pixels, reduce), found.notes
+        if lr.shape != found.pixels.shape:
+            self.notes += (f"reduced to {lr.shape[-1]}x{lr.shape[-2]} pixels, which is what its candidates answer to",)
         check_sides(lr.shape[-1], lr.shape[-2], self.method.resolution_for(lr.shape[-1]), scale)
         self.problem, self.candidates = self.method.pose(lr, degradation, border, **as_guides(self.method, guides)), []
         return self.problem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -19,7 +18,7 @@ from preimage.image import read_image, to_uint8
 from preimage.inputs import find_images, unique_stems
 from preimage.invert.problem import Source, find_degradation
 from preimage.processes import remove_litter
-from preimage.seeds import MAX_COUNT
+from preimage.seeds import MAX_COUNT, seed_of
 from preimage.weights import load_degradation
 
 
@@ -83,8 +82,7 @@ def degrade_folder(
         try:
             if target.exists() and not overwrite:
                 raise OutputError(f"{target} exists. Choose another folder, or pass --overwrite.")
-            digest = hashlib.blake2b(f"{seed + turn}/{stems[path]}".encode(), digest_size=4).digest()
-            own = int.from_bytes(digest, "big")  # of this picture, whatever else is in the list
+            own = seed_of(stems[path], seed + turn)
             picture = degrade(read_image(path).pixels, scale, size, source, corruptions, own)
             save_png(target, picture, {"degraded_by": source.name, "noise_seed": str(own)} if learned else None)
             written += 1
@@ -124,8 +122,6 @@ def degrade(
         small = scale or 1.0
         low = (max(1, round(height / small)), max(1, round(width / small)))
         made = source.build((height, width), low)
-        if source.kind != "linear" and height != width:
-            raise OperatorError(f"{made.name} takes square pictures, not {width}x{height}. Crop the face first.")
         image = made.photograph(to_uint8(image), made.draw([seed])).float() / 255
     for corruption in corruptions:
         if corruption.stage == "lr":

@@ -158,20 +158,19 @@ def default_upsampler(family: str = "") -> str:
     return _first("upsampler", f"network of {family or 'this method'}", family)
 
 
-def load_upsampler(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
+def load_upsampler(name: str | Path | None = None, device: str | torch.device = "cpu", family: str = "") -> nn.Module:
     """Load a network that answers a photo in one pass, frozen and in eval mode.
 
     Args:
-        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, or None for the first embedded one, "ssrvae" for the
-            first of that method.
+        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, or None for the first embedded one of the family.
         device: where to put it.
+        family: of `default_upsampler`.
 
     Raises:
         WeightsError: none embedded, an unknown name, a missing or damaged file, or a network of another kind.
     """
     table = weight_table()
-    name = default_upsampler() if name is None else str(name)
-    name = default_upsampler(name) if name == "ssrvae" else name
+    name = default_upsampler(family) if name is None else str(name)
     if _is_own(name, table) or (name in table and table[name].kind != "upsampler"):
         kind = f"of the kind {table[name].kind!r}" if name in table else "a class"
         raise WeightsError(

@@ -14,9 +14,11 @@ from PIL import Image
 from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfig
 from preimage.errors import InputError, MethodError, OperatorError
 from preimage.files import save_png
-from preimage.measure.bench import _parse, bench
+from preimage.measure.bench import bench
+from preimage.measure.bench_methods import Spec, parse_method
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.weight_files import save_prior
+from preimage.weights import default_prior, default_upsampler
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,17 @@ def test_methods_of_different_sizes_are_compared_at_one(data, prior, tmp_path):
     ],
 )
 def test_what_a_method_is_called(text, parts):
-    assert _parse(text) == parts
+    assert parse_method(text) == Spec(*parts)
+
+
+def test_the_shared_prior_is_that_of_searches_alone():
+    """A method with a network of its own does not claim a prior that it never saw."""
+    assert Spec("pulse").network("mine.safetensors") == "mine.safetensors"
+    assert Spec("pulse").network(None) == default_prior()
+    assert Spec("posterior").network("mine.safetensors") == default_upsampler("posterior")
+    assert Spec("posterior", "own.safetensors").network("mine.safetensors") == "own.safetensors"
+    assert Spec("posterior").networks("own.safetensors") == {"weights": "own.safetensors"}
+    assert Spec("bicubic").network("mine.safetensors") is None
 
 
 def test_two_files_of_one_name_have_two_labels(data, prior, tmp_path):

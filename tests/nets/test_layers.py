@@ -196,6 +196,13 @@ def test_folded_kernels_make_the_same_pictures(tiny_prior):
     before = layer(x, w)
     with torch.no_grad():
         layer.weight.add_(1)
-    assert torch.equal(layer(x, w), before)  # frozen, as it says
-    layer.fold()
+    plain = ModulatedConv2d(3, 4, 3, 5)
+    plain.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(x, w), plain(x, w))  # a change is seen
     assert not torch.equal(layer(x, w), before)
+    layer.fold()
+    assert torch.equal(layer(x, w), plain(x, w))
+    cast = EqualConv2d(3, 4, 3)
+    cast.fold()
+    expected = cast(x)
+    torch.testing.assert_close(cast.double()(x.double()).float(), expected, rtol=1e-4, atol=1e-4)

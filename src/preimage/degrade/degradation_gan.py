@@ -6,7 +6,6 @@ small ones, one per noise vector. It meets `degrade.learned.LearnedDegradation`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.bounds import DEEPEST, WIDEST, check_whole
-from preimage.degrade.linear import area
-from preimage.errors import OperatorError, WeightsError
+from preimage.degrade.learned import DegradationNetwork
+from preimage.errors import WeightsError
 from preimage.nets.residual import PreActivationBlock
-from preimage.seeds import normal
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class DegradationGANConfig:
             )
 
 
-class DegradationGAN(nn.Module):
+class DegradationGAN(DegradationNetwork):
     """Encoder-decoder of pre-activation residual blocks; the noise becomes a fourth channel of the input.
 
     In eval mode batch norm uses its running statistics, so what becomes of a picture does not depend on its batch.
@@ -86,28 +84,8 @@ class DegradationGAN(nn.Module):
             nn.BatchNorm2d(last), nn.ReLU(), nn.Conv2d(last, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1)
         )
 
-    @property
-    def hr_size(self) -> int:
-        return self.config.hr_size
-
-    @property
-    def lr_size(self) -> int:
-        return self.config.lr_size
-
-    @property
-    def scale(self) -> float:
-        return self.config.hr_size / self.config.lr_size
-
-    @property
-    def noise_dim(self) -> int:
-        return self.config.noise_dim
-
     def metadata(self) -> dict[str, Any]:
         return {"architecture": "degradation-gan", "config": asdict(self.config)}
-
-    def noise(self, seeds: Sequence[int], stream: str = "degradation") -> Tensor:
-        """Standard normal noise (n, noise_dim), one row per seed, on the CPU; a seed always gives the same row."""
-        return normal(seeds, (self.noise_dim,), stream)
 
     def forward(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
         """Sharp faces to small ones, differentiable in both.
@@ -122,45 +100,13 @@ class DegradationGAN(nn.Module):
         Raises:
             OperatorError: other shapes.
         """
-        n, side = len(pictures), self.hr_size
-        if tuple(pictures.shape) != (n, 3, side, side):
-            raise OperatorError(f"{self.name}: takes pictures (n, 3, {side}, {side}), not {tuple(pictures.shape)}.")
-        if noise is None:
-            noise = pictures.new_zeros(n, self.noise_dim)
-        if tuple(noise.shape) != (n, self.noise_dim):
-            raise OperatorError(f"{self.name}: takes noise ({n}, {self.noise_dim}), not {tuple(noise.shape)}.")
+        n, side, noise = len(pictures), self.hr_size, self.checked(pictures, noise)
         extra = self.spread(noise).view(n, 1, side, side)
         x = torch.cat([pictures * 2 - 1, extra.to(pictures.dtype)], dim=1)
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         for i, group in enumerate(self.groups):
             x = group(x if i < len(self.config.down) else F.pixel_shuffle(x, 2))
         made: Tensor = self.head(x).float().tanh() / 2 + 0.5
-        return made
-
-    @torch.no_grad()
-    def degrade(self, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Small versions of square pictures of any side, which are first reduced to `hr_size` by area.
-
-        Args:
-            pictures: (n, 3, R, R) float, RGB in [0, 1], R at least `hr_size`.
-            seeds: n seeds of the noise.
-
-        Returns:
-            (n, 3, lr_size, lr_size) float32 in [0, 1].
-
-        Raises:
-            OperatorError: pictures that are not square, or too small.
-        """
-        height, width = pictures.shape[-2:]
-        if height != width or height < self.hr_size:
-            raise OperatorError(
-                f"{self.name}: takes square pictures of {self.hr_size} px or more, not {width}x{height}. Crop the face, or "
-                "choose a linear downscaling."
-            )
-        pictures = pictures.float()
-        if height > self.hr_size:
-            pictures = area((height, height), lr_size=(self.hr_size, self.hr_size))(pictures).clamp(0, 1)
-        made: Tensor = self(pictures, self.noise(seeds).to(pictures.device))
         return made
 
 

@@ -15,7 +15,8 @@ from preimage.degrade.linear import area
 from preimage.errors import InputError, OperatorError
 from preimage.image import to_uint8
 from preimage.nets.fingerprint import fingerprint
-from preimage.nets.layers import channels_last
+from preimage.nets.layers import freeze
+from preimage.seeds import normal
 
 NOISE = "degradation_noise"
 """Under this name candidates keep the noise they were degraded with, (n, noise_dim)."""
@@ -55,6 +56,56 @@ class LearnedDegradation(Protocol):
     def __call__(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
         """Pictures (n, 3, hr_size, hr_size) in [0, 1], noise (n, noise_dim) or None for zeros -> (n, 3, lr_size, lr_size)."""
         ...
+
+
+class DegradationNetwork(nn.Module):
+    """What learned degradations of this package share: sizes of their configuration, noise by seed, and what they refuse.
+
+    Attributes:
+        name: for provenance.
+        config: with `hr_size` and `lr_size`.
+    """
+
+    name: str
+    config: Any
+
+    @property
+    def hr_size(self) -> int:
+        """Side of the pictures it takes."""
+        return int(self.config.hr_size)
+
+    @property
+    def lr_size(self) -> int:
+        """Side of the pictures it makes."""
+        return int(self.config.lr_size)
+
+    @property
+    def scale(self) -> float:
+        return self.hr_size / self.lr_size
+
+    @property
+    def noise_dim(self) -> int:
+        """Length of the noise vector."""
+        return int(self.config.noise_dim)
+
+    def noise(self, seeds: Sequence[int], stream: str = "degradation") -> Tensor:
+        """Standard normal noise (n, noise_dim), one row per seed, on the CPU; a seed always gives the same row."""
+        return normal(seeds, (self.noise_dim,), stream)
+
+    def checked(self, pictures: Tensor, noise: Tensor | None) -> Tensor:
+        """The noise (n, noise_dim) for these pictures (n, 3, hr_size, hr_size), zeros for None.
+
+        Raises:
+            OperatorError: other shapes.
+        """
+        n, side = len(pictures), self.hr_size
+        if tuple(pictures.shape) != (n, 3, side, side):
+            raise OperatorError(f"{self.name}: takes pictures (n, 3, {side}, {side}), not {tuple(pictures.shape)}.")
+        if noise is None:
+            return pictures.new_zeros(n, self.noise_dim)
+        if tuple(noise.shape) != (n, self.noise_dim):
+            raise OperatorError(f"{self.name}: takes noise ({n}, {self.noise_dim}), not {tuple(noise.shape)}.")
+        return noise
 
 
 class Learned:
@@ -118,9 +169,14 @@ def apply_learned(degradation: LearnedDegradation, pictures: Tensor, noise: Tens
         (n, 3, lr_size, lr_size) float32, differentiable.
 
     Raises:
-        OperatorError: pictures smaller than the network takes.
+        OperatorError: pictures that are not square, or smaller than the network takes.
     """
-    side = pictures.shape[-1]
+    height, side = pictures.shape[-2:]
+    if height != side:
+        raise OperatorError(
+            f"{degradation.name}: takes square pictures, not {side}x{height}. Crop the face, or choose a linear downscaling "
+            "(--degradation bicubic)."
+        )
     check_learned(degradation, side)
     pictures = pictures.float().clamp(0, 1)
     if side > degradation.hr_size:
@@ -187,8 +243,7 @@ def learned_spec(degradation: LearnedDegradation) -> dict[str, Any]:
 def frozen(degradation: LearnedDegradation, device: torch.device) -> LearnedDegradation:
     """The network on a device, in evaluation mode, without gradients of its weights."""
     if isinstance(degradation, nn.Module):
-        degradation.to(device).eval().requires_grad_(False)
-        channels_last(degradation)
+        freeze(degradation, device)
     return degradation
 
 

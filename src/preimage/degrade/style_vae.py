@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.bounds import DEEPEST, WIDEST, check_whole
+from preimage.degrade.learned import DegradationNetwork
 from preimage.degrade.linear import LinearOperator, area, bicubic
 from preimage.errors import OperatorError, WeightsError
 from preimage.seeds import normal
@@ -103,7 +104,7 @@ class AdaIN(nn.Module):
         return made
 
 
-class StyleVAE(nn.Module):
+class StyleVAE(DegradationNetwork):
     """See the module.
 
     Descriptions of photos are normalised over the batch in training, and by what was seen then in evaluation: without it the means of
@@ -133,27 +134,12 @@ class StyleVAE(nn.Module):
         self.head = nn.Conv2d(c.width, 3, 3, padding=1)
 
     @property
-    def hr_size(self) -> int:
-        return self.config.hr_size
-
-    @property
-    def lr_size(self) -> int:
-        return self.config.lr_size
-
-    @property
-    def scale(self) -> float:
-        return self.config.hr_size / self.config.lr_size
-
-    @property
     def noise_dim(self) -> int:
-        return self.config.latent
+        """Length of the style z."""
+        return int(self.config.latent)
 
     def metadata(self) -> dict[str, Any]:
         return {"architecture": "style-vae", "config": asdict(self.config)}
-
-    def noise(self, seeds: Sequence[int], stream: str = "degradation") -> Tensor:
-        """Styles from the Gaussian, (n, latent), one row per seed, on the CPU."""
-        return normal(seeds, (self.noise_dim,), stream)
 
     def style(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         """The Gaussian over the style of natively small photos.
@@ -187,12 +173,7 @@ class StyleVAE(nn.Module):
         Raises:
             OperatorError: other shapes.
         """
-        n, side = len(pictures), self.hr_size
-        if tuple(pictures.shape) != (n, 3, side, side):
-            raise OperatorError(f"{self.name}: takes pictures (n, 3, {side}, {side}), not {tuple(pictures.shape)}.")
-        z = pictures.new_zeros(n, self.noise_dim) if noise is None else noise
-        if tuple(z.shape) != (n, self.noise_dim):
-            raise OperatorError(f"{self.name}: takes noise ({n}, {self.noise_dim}), not {tuple(z.shape)}.")
+        z = self.checked(pictures, noise)
         x = self.content_encoder((pictures * 2 - 1).contiguous(memory_format=torch.channels_last))
         if not self.config.adain:
             x = self.join(torch.cat([x, z[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(x.dtype)], 1))
@@ -220,7 +201,7 @@ def _encoder(width: int, halvings: int, blocks: int) -> list[nn.Module]:
     return [*layers, *(Block(width) for _ in range(blocks))]
 
 
-class Styled(nn.Module):
+class Styled(DegradationNetwork):
     """A styleVAE whose styles are those of one photo; a learned degradation like any other, whose noise is drawn around them.
 
     Args:
@@ -250,7 +231,11 @@ class Styled(nn.Module):
         square = photo[None, :, top : top + side, left : left + side].float()
         if side > small:
             square = area((side, side), lr_size=(small, small))(square).clamp(0, 1)
-        self.network, self.name = network, name or f"{network.name} in the style of a photo"
+        self.network, self.config, self.name = (
+            network,
+            network.config,
+            name or f"{network.name} in the style of a photo",
+        )
         with torch.no_grad():
             mean, log_spread = network.style(square.to(next(network.parameters()).device))
         self.register_buffer("mean", mean)
@@ -258,14 +243,6 @@ class Styled(nn.Module):
 
     mean: Tensor
     spread: Tensor
-
-    @property
-    def hr_size(self) -> int:
-        return self.network.hr_size
-
-    @property
-    def lr_size(self) -> int:
-        return self.network.lr_size
 
     @property
     def noise_dim(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,8 +21,8 @@ from preimage.invert.problem import GREY_LEVELS, Problem
 from preimage.invert.search import Found, search
 from preimage.invert.search_settings import SearchSettings
 from preimage.invert.settings import Settings
-from preimage.memory import fitting, graph_bytes, halved, is_out_of_memory
-from preimage.nets.layers import channels_last, fold
+from preimage.memory import fitting, graph_bytes, halved, unless_out_of_memory
+from preimage.nets.layers import freeze
 from preimage.weights import load_prior
 
 
@@ -35,9 +36,7 @@ class LatentSearch(Method):
                 f"{type(loaded).__name__} is not a prior: it lacks members of preimage.generate.prior.Prior."
             )
         if isinstance(loaded, torch.nn.Module):
-            loaded.to(self.device).requires_grad_(False)
-            channels_last(loaded)  # else every convolution sorts its kernels anew
-            fold(loaded)
+            freeze(loaded, self.device)
         self.prior: Prior = loaded
         self._graph = 0
 
@@ -65,7 +64,7 @@ class LatentSearch(Method):
         while first < len(seeds):
             began, part = time.monotonic(), seeds[first : first + size]
             rows = None if at is None else {name: x[first : first + len(part)] for name, x in at.items()}
-            found = self._search(problem, part, chosen, listener, rows)
+            found = unless_out_of_memory(partial(self._search, problem, part, chosen, listener, rows))
             if found is None:  # too many for the memory there is, also for what follows
                 self.batch = size = halved(part, self.prior.name)
                 continue
@@ -81,15 +80,9 @@ class LatentSearch(Method):
         settings: SearchSettings,
         listener: Listener | None,
         at: Mapping[str, Tensor] | None,
-    ) -> Found | None:
-        """What a search found; None where memory ran out."""
-        try:
-            with autocast(self.device, self.dtype), torch.enable_grad():
-                return search(self.prior, problem.degradation, problem.lr, seeds, settings, listener, at)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+    ) -> Found:
+        with autocast(self.device, self.dtype), torch.enable_grad():
+            return search(self.prior, problem.degradation, problem.lr, seeds, settings, listener, at)
 
     def _graph_of_one(self) -> int:
         """Bytes that the graph of one candidate takes; measured once, by one forward pass."""

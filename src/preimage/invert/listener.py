@@ -33,3 +33,12 @@ class Stop(Exception):
 
 Listener = Callable[[Step], None]
 """Called after each step; it may raise `Stop`."""
+
+
+def stops(listener: Listener, step: Step) -> bool:
+    """Tell a listener of a step; whether it ends the run."""
+    try:
+        listener(step)
+    except Stop:
+        return True
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -19,15 +20,15 @@ from preimage.degrade.linear import LinearOperator
 from preimage.device import autocast
 from preimage.errors import MethodError, OperatorError
 from preimage.invert.finish import finish
-from preimage.invert.listener import Listener, Step, Stop
+from preimage.invert.listener import Listener, Step, stops
 from preimage.invert.method import Capabilities, Handle, Input, Method, check_rows, network_or_load
-from preimage.invert.problem import GREY_LEVELS, Problem
+from preimage.invert.problem import Problem
 from preimage.invert.sampler import LEVELS, Sampler, answer, blend, draw, encode, load_sampler
 from preimage.invert.settings import Settings, setting
-from preimage.memory import halved, is_out_of_memory
+from preimage.memory import halved, unless_out_of_memory
 from preimage.nets.conditional import LEVELS as STAGE
 from preimage.nets.conditional import SHARPNESS, ConditionalGenerator
-from preimage.nets.layers import channels_last, fold
+from preimage.nets.layers import freeze
 from preimage.nets.local import Chain
 
 MOST = 64.0
@@ -112,9 +113,7 @@ class Posterior(Method):
                 f"a {type(network).__name__} is no network of posterior. A prior is searched by another method "
                 '(--method pulse; method="pulse"); posterior takes what its own recipes export.'
             )
-        network.to(self.device).eval().requires_grad_(False)
-        channels_last(network)
-        fold(network)
+        freeze(network, self.device)
         self.network: Sampler = network
         self.batch = self.batch or max(1, min(BATCH, BATCH * 128**2 // self.resolution**2))
         self._known: tuple[Tensor, LinearOperator, dict[str, Tensor]] | None = None  # the last reference
@@ -174,17 +173,18 @@ class Posterior(Method):
             began, part = time.monotonic(), seeds[first : first + (self.batch or BATCH)]
             rows = None if at is None else {name: x[first : first + len(part)] for name, x in at.items()}
             z = self.random(part, chosen, problem, rows)
-            images = self._answers(problem, z, chosen.tolerance)
+            images = unless_out_of_memory(partial(self._answers, problem, z, chosen.tolerance))
             if images is None:
                 self.batch = halved(part, self.network.name)
                 continue
             first += len(part)
-            yield self._finish(images, problem, part, z, chosen.tolerance, began)
-            if listener is not None:
-                try:
-                    listener(_step(images, problem, part))
-                except Stop:
-                    return
+            found = self._finish(images, problem, part, z, chosen.tolerance, began)
+            stopped = listener is not None and stops(
+                listener, Step(0, 1, part, found.error_before, partial(images.clamp, 0, 1))
+            )
+            yield found
+            if stopped:
+                return
 
     def random(
         self,
@@ -236,17 +236,12 @@ class Posterior(Method):
             self._known = (reference, operator, encode(self.network, operator, reference))
         return self._known[2]
 
-    def _answers(self, problem: Problem, z: Mapping[str, Tensor], tolerance: float) -> Tensor | None:
-        """Pictures (n, 3, R, R) on the CPU; None where memory ran out."""
+    def _answers(self, problem: Problem, z: Mapping[str, Tensor], tolerance: float) -> Tensor:
+        """Pictures (n, 3, R, R) on the CPU."""
         photo = problem.lr.to(self.device).expand(len(z[STAGE[0]]), -1, -1, -1)
         operator = cast(LinearOperator, problem.degradation)
-        try:
-            with torch.no_grad(), autocast(self.device, self.dtype):
-                return answer(self.network, operator, photo, z, tolerance).cpu()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            return answer(self.network, operator, photo, z, tolerance).cpu()
 
     def _finish(
         self,
@@ -275,15 +270,7 @@ class Posterior(Method):
                 usual = z[name].square().mean().sqrt()
                 z |= blend({name: z[name]}, {name: usual * fresh[name]}, [float(value)] * n)
         problem = Problem(candidate.lr, candidate.degradation, self.resolution)
-        images = self._answers(problem, z, candidate.tolerance)
+        images = unless_out_of_memory(partial(self._answers, problem, z, candidate.tolerance))
         if images is None:
             raise MethodError(f"{n} answers do not fit into memory at once; ask for fewer seeds.")
         return self._finish(images, problem, seeds, z, candidate.tolerance, began)
-
-
-def _step(images: Tensor, problem: Problem, seeds: tuple[int, ...]) -> Step:
-    """What a listener is told of a batch that is done in one step."""
-    with torch.no_grad():
-        misses = problem.degradation(images).float() - problem.lr
-    error = GREY_LEVELS * misses.square().flatten(1).mean(1).sqrt()
-    return Step(0, 1, seeds, error, lambda: images.clamp(0, 1))

@@ -179,7 +179,7 @@ def load_sampler(name: str | Path | None = None, device: str | torch.device = "c
         WeightsError: see `preimage.weights.load_upsampler`.
         MethodError: a network of another method.
     """
-    module = load_upsampler(name, device)
+    module = load_upsampler(name, device, "posterior")
     if not isinstance(module, ConditionalGenerator | Chain):
         more = "; give the chain.safetensors beside it" if isinstance(module, LocalGenerator) else ""
         raise MethodError(f"{name}: holds a {type(module).__name__}, which posterior cannot use{more}.")

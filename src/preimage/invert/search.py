@@ -14,7 +14,7 @@ from torch import Tensor
 
 from preimage.degrade.degradation import Degradation
 from preimage.generate.prior import Prior, sphere_to_w
-from preimage.invert.listener import Listener, Step, Stop
+from preimage.invert.listener import Listener, Step, stops
 from preimage.invert.search_settings import OPTIMISERS, SCHEDULES, SearchSettings
 from preimage.invert.walk import leave, norms, start
 
@@ -148,12 +148,9 @@ def search(
             best.trace[walkers.index, step] = error
             best.steps[walkers.index] += 1
             going = (error > settings.stop) & waits.on(walkers.index, error, step)
-        if listener is not None:
-            try:
-                listener(_step(step, settings, seeds, walkers.index[going.cpu()], best))
-            except Stop:
-                best.stopped = True
-                break
+        if listener is not None and stops(listener, _step(step, settings, seeds, walkers.index[going.cpu()], best)):
+            best.stopped = True
+            break
         if not going.any():
             break
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -22,8 +23,8 @@ from preimage.invert.listener import Listener
 from preimage.invert.method import Capabilities, Method, network_or_load
 from preimage.invert.problem import Problem
 from preimage.invert.settings import Settings
-from preimage.memory import is_out_of_memory
-from preimage.nets.layers import channels_last
+from preimage.memory import unless_out_of_memory
+from preimage.nets.layers import freeze
 from preimage.nets.upscaler import Upscaler
 from preimage.weights import load_upsampler
 
@@ -47,14 +48,13 @@ class SSRVAE(Method):
     presets: ClassVar[Mapping[str, SSRVAESettings]] = {"default": SSRVAESettings()}
 
     def load(self, prior: Any, weights: Any) -> None:
-        network = network_or_load(self.name if weights is None else weights, load_upsampler)
+        network = network_or_load(weights, partial(load_upsampler, family=self.name))
         if not isinstance(network, Upscaler):
             raise MethodError(
                 f"a {type(network).__name__} is no network of ssrvae, which takes what `preimage train ssrvae-64-b` and its like "
                 "export (upsampler.safetensors). Choose one of these, or the method that the network is of."
             )
-        network.to(self.device).eval().requires_grad_(False)
-        channels_last(network)
+        freeze(network, self.device)
         self.network = network
 
     @property
@@ -80,15 +80,16 @@ class SSRVAE(Method):
         if not seeds:
             return
         began = time.monotonic()
-        try:
-            with torch.no_grad(), autocast(self.device, self.dtype):
-                image = self.network(problem.lr[None].to(self.device)).float()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        image = unless_out_of_memory(partial(self._answer, problem.lr))
+        if image is None:
             high, wide = problem.lr.shape[-2:]
             raise OperatorError(
-                f"{self.network.name}: a photo of {wide}x{high} does not fit into memory; reduce it (`preimage degrade`)."
-            ) from None
+                f"{self.network.name}: a photo of {wide}x{high} does not fit into memory; bring it down first (--reduce)."
+            )
         name = self.network.name
         yield finish(image, problem, seeds[:1], method=self.name, prior=name, began=began, steps=1)
+
+    def _answer(self, lr: Tensor) -> Tensor:
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            made: Tensor = self.network(lr[None].to(self.device)).float()
+            return made

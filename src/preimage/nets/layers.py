@@ -52,10 +52,11 @@ def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
 
 
 class Scaled(nn.Module):
-    """A layer whose stored weight is scaled at run time; `fold` does that once, for a network that is frozen."""
+    """A layer whose stored weight is scaled at run time; `fold` does that once, until the weight changes."""
 
     weight: nn.Parameter
     _folded: Tensor | None = None
+    _of: tuple[object, ...] = ()
 
     def scale(self) -> float:
         """What the weight is multiplied by."""
@@ -63,14 +64,17 @@ class Scaled(nn.Module):
 
     def scaled(self) -> Tensor:
         """The weight as it is used."""
-        if self._folded is not None and self._folded.device == self.weight.device:
+        if self._folded is not None and self._of == self._state():
             return self._folded
         return self.weight * self.scale()
 
     def fold(self) -> None:
-        """Scale the weight once; later changes of it are not seen any more."""
-        self._folded = None
-        self._folded = self.scaled().detach()
+        """Scale the weight once; a weight that is changed, moved or cast later is scaled in every pass again."""
+        self._folded = (self.weight * self.scale()).detach()
+        self._of = self._state()
+
+    def _state(self) -> tuple[object, ...]:
+        return self.weight._version, self.weight.data_ptr(), self.weight.device, self.weight.dtype
 
 
 def fold(module: nn.Module) -> None:
@@ -78,6 +82,15 @@ def fold(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, Scaled):
             layer.fold()
+
+
+def freeze(module: nn.Module, device: torch.device) -> None:
+    """Make a network ready to answer, in place: on the device, in evaluation mode, without gradients of its weights, its kernels
+    channels-last (else every convolution sorts them anew) and folded.
+    """
+    module.to(device).eval().requires_grad_(False)
+    channels_last(module)
+    fold(module)
 
 
 class EqualLinear(Scaled):
@@ -170,14 +183,14 @@ class ModulatedConv2d(Scaled):
 
     def energy(self, weight: Tensor) -> Tensor:
         """Sum of squares of each pair of channels, (channels_in, channels_out)."""
-        if self._energy is not None and self._energy.device == weight.device:
+        if self._energy is not None and weight is self._folded:
             return self._energy
         return weight.square().sum(dim=(2, 3)).t()
 
     def fold(self) -> None:
         super().fold()
-        self._energy = None
-        self._energy = self.energy(self.scaled())
+        weight = self.scaled()
+        self._energy = weight.square().sum(dim=(2, 3)).t()
 
     def convolve(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """The convolution before its output scale, and that scale (n, channels_out, 1, 1) or None."""

@@ -52,6 +52,16 @@ def _numbers(value: Any) -> Iterator[Any]:
         yield value
 
 
+def check_native(native: Sequence[int]) -> None:
+    """Refuse smallest and largest native sides of small faces that are the wrong way round.
+
+    Raises:
+        RecipeError: in one line.
+    """
+    if native[0] > native[1]:
+        raise RecipeError(f"native ({list(native)}) must be a smallest and a largest side.")
+
+
 def check_choice(key: str, value: str | Sequence[str], known: Sequence[str]) -> None:
     """Refuse a word, or any of several, that is not known.
 

@@ -56,6 +56,11 @@ def to_tensor(pictures: Pictures, device: torch.device | str = "cpu") -> Tensor:
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
+def eight_bit(photo: Tensor) -> Tensor:
+    """Values as a file would hold them, k / 255 in [0, 1]."""
+    return (photo.clamp(0, 1) * 255).round() / 255
+
+
 def archive_of(source: str) -> tuple[str, str]:
     """An archive or folder, and the folder inside it, `faces.zip/train` -> (`faces.zip`, `train/`)."""
     path = Path(source)

@@ -119,9 +119,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         "feature_weights",
     )
     players = start_run(accelerator, recipe, build_run, resume, changeable)
-    run, g, d, opt_g, opt_d, average = (
-        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
-    )  # fmt: skip
+    run, g, d, opt_g, opt_d, average = players.parts
     seen = steps_before(recipe, run.progress.images)
     sharp = players.stream(pictures, size // twice, recipe.seed, seen[0] * recipe.batch // twice)
     small = players.stream(reals, size, recipe.seed + 1, seen[1] * recipe.batch)

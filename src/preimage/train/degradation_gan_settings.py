@@ -8,7 +8,7 @@ from preimage.degrade.degradation_gan import DegradationGANConfig
 from preimage.errors import RecipeError
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.train.augment import AUGMENTATIONS
-from preimage.train.checks import check, check_choice
+from preimage.train.checks import check, check_choice, check_native
 
 REPLACED = {
     "iterations": "durations count pictures: write `images`, iterations times batch, and multiply warmup, snapshot and log "
@@ -124,8 +124,7 @@ class Recipe:
         check_choice("augment", self.augment, AUGMENTATIONS)
         if self.delta and not self.feature_weights:
             raise RecipeError("feature_weights: give the file of the feature network, or set delta to 0.")
-        if self.native[0] > self.native[1]:
-            raise RecipeError(f"native ({list(self.native)}) must be a smallest and a largest side.")
+        check_native(self.native)
         if self.diversity and self.batch % 2:
             raise RecipeError(f"batch ({self.batch}) must be even: diversity shows every face with two noises.")
         if len(self.discriminator.widths) < 2 or self.generator.lr_size % 4:

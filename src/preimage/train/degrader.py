@@ -13,7 +13,7 @@ from preimage.degrade.linear import OPERATORS, make_operator
 from preimage.degrade.style_vae import StyleVAE
 from preimage.errors import RecipeError
 from preimage.seeds import MAX_SEED
-from preimage.train.posterior_photos import eight_bit
+from preimage.train.data import eight_bit
 from preimage.train.small_faces import small_faces
 from preimage.weights import load_degradation
 

@@ -100,9 +100,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     camera, before_it = camera_of(recipe, device), first_of(recipe)  # before anything is decoded
     pictures, held = faces(recipe, accelerator.is_main_process)
     players = start_run(accelerator, recipe, build_run, resume, MAY_CHANGE, calibrate=pictures)
-    run, g, d, opt_g, opt_d, average = (
-        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
-    )  # fmt: skip
+    run, g, d, opt_g, opt_d, average = players.parts
     stream, autocast = players.stream(pictures, n, recipe.seed), players.autocast(recipe.precision)
     generate, features = compiled(g, recipe.compile), compiled(d.network, recipe.compile)
     path = run.folder / "posterior.safetensors"

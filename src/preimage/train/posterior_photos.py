@@ -8,6 +8,7 @@ from torch import Tensor
 from preimage.degrade.learned import LearnedDegradation, apply_learned
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import RecipeError
+from preimage.train.data import eight_bit
 from preimage.train.posterior_settings import Problem, Recipe
 from preimage.weights import load_degradation
 
@@ -17,11 +18,6 @@ WITHIN = 0.95  # of a degraded photo's values are to lie within its tolerance, a
 def small(truth: Tensor, operator: LinearOperator) -> Tensor:
     """Pictures (n, 3, R, R) as 8-bit photos (n, 3, s, s) in [0, 1]."""
     return eight_bit(operator(truth))
-
-
-def eight_bit(photo: Tensor) -> Tensor:
-    """Values as a file would hold them, k / 255 in [0, 1]."""
-    return (photo.clamp(0, 1) * 255).round() / 255
 
 
 @torch.no_grad()

@@ -188,9 +188,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         accelerator, recipe, build_run, resume, ("extra", "snapshot", "log", "data", "out", "precision"),
         settings=asdict(recipe) | {"phases": plan.ends},  # epochs of other data would be other phases
     )  # fmt: skip
-    run, g, d, opt_g, opt_d, average = (
-        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
-    )  # fmt: skip
+    run, g, d, opt_g, opt_d, average = players.parts
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
     autocast = players.autocast(recipe.precision)
     path = run.folder / "prior.safetensors"

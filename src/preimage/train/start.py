@@ -41,6 +41,11 @@ class Players:
     opt_d: Any
     average: Any
 
+    @property
+    def parts(self) -> tuple[Run, Any, Any, torch.optim.Optimizer, Any, Any]:
+        """Run, g, d, their optimisers and the average, to be given names at once."""
+        return self.run, self.g, self.d, self.opt_g, self.opt_d, self.average
+
     def autocast(self, precision: str) -> dict[str, Any]:
         """Arguments of `torch.autocast` for a recipe's precision."""
         enabled = precision == "bf16"

@@ -87,9 +87,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     held = small_faces(recipe.held, shape.lr_size, recipe.native)[0] if recipe.held else None
     accelerator.print(f"{len(pictures)} sharp faces; {count_by_side(sides)}", flush=True)
     players = start_run(accelerator, recipe, build_run, resume, MAY_CHANGE)
-    run, g, d, opt_g, opt_d, average = (
-        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
-    )  # fmt: skip
+    run, g, d, opt_g, opt_d, average = players.parts
     sharp, small = players.stream(pictures, n, recipe.seed), players.stream(reals, n, recipe.seed + 1)
     autocast, reduce = players.autocast(recipe.precision), reduction(shape.hr_size, shape.lr_size)
     drawn = round(recipe.prior_share * n)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from preimage.degrade.style_vae import StyleVAEConfig
 from preimage.errors import RecipeError
 from preimage.train.augment import AUGMENTATIONS
-from preimage.train.checks import check, check_choice
+from preimage.train.checks import check, check_choice, check_native
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ class Recipe:
         check_choice("augment", self.augment, AUGMENTATIONS)
         if not 0 < self.critics.decay < 1:
             raise RecipeError(f"critics.decay ({self.critics.decay}) must be in (0, 1).")
-        if self.native[0] > self.native[1]:
-            raise RecipeError(f"native ({list(self.native)}) must be a smallest and a largest side.")
+        check_native(self.native)
         if len(self.critics.widths) < 2 or self.generator.lr_size % 4:
             raise RecipeError("critics: need two blocks or more, and small pictures whose side is a multiple of 4.")
         if self.information and self.batch - round(self.prior_share * self.batch) < 2:

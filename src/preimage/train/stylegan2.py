@@ -122,8 +122,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         ("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision"),
         calibrate=pictures if recipe.discriminator.kind == "projected" else None, wrap=wrap, also=(control, lengths),
     )  # fmt: skip
-    run, g, d, average, (imagine,) = players.run, players.g, players.d, players.average, made
-    opt_g, opt_d = players.opt_g, players.opt_d
+    (run, g, d, opt_g, opt_d, average), (imagine,) = players.parts, made
     # not torch.Generator(seed): its first numbers are the initial weights of the mapping network, an unfair sample
     z_grid = normal(range(32), (recipe.generator.z_dim,), "grid").to(device)
     noise_grid = [normal(range(32), (1, side, side), f"grid{side}").to(device) for side in g.noise_sizes]

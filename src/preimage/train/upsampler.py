@@ -76,9 +76,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     where = held_back(len(pictures), recipe.hold)
     pictures, held = pictures[~where], pictures[where]
     players = start_run(accelerator, recipe, build_run, resume, MAY_CHANGE)
-    run, g, d, opt_g, opt_d, average = (
-        players.run, players.g, players.d, players.opt_g, players.opt_d, players.average
-    )  # fmt: skip
+    run, g, d, opt_g, opt_d, average = players.parts
     stream, autocast = players.stream(pictures, n, recipe.seed), players.autocast(recipe.precision)
     path = run.folder / "upsampler.safetensors"
 

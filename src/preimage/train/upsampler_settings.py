@@ -8,7 +8,7 @@ from preimage.degrade.corrupt import parse_corruption
 from preimage.errors import RecipeError
 from preimage.nets.attention import AttentionConfig
 from preimage.nets.baselines import EDSRConfig, RDNConfig, SRCNNConfig, SRResNetConfig
-from preimage.train.checks import check, check_choice
+from preimage.train.checks import check, check_choice, check_native
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ class Recipe:
         check_choice("precision", self.precision, ("fp32", "bf16"))
         for text in self.corruptions:
             parse_corruption(text)
-        if self.native[0] > self.native[1]:
-            raise RecipeError(f"native ({list(self.native)}) must be a smallest and a largest side.")
+        check_native(self.native)
         side = self.generator.scale * self.generator.lr_size
         if self.adversary and side % 16:
             raise RecipeError(f"adversary: its discriminator needs faces of a multiple of 16 pixels, not {side}.")
