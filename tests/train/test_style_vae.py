@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 from preimage.degrade.style_vae import StyleVAE, StyleVAEConfig
 from preimage.errors import RecipeError
 from preimage.train.recipes import load_recipe
-from preimage.train.style_vae import Critics, Recipe, build_run, describe, divergence, train
+from preimage.train.style_vae import Critics, Recipe, build_run, describe, divergence, train, unexplained
 from preimage.weight_files import read_metadata
 from preimage.weights import load_degradation
 
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory) -> Path:
-    """Random pictures: `sharp/` of 64 px, `small/` of 18 to 29 px."""
+    """Random pictures: `sharp/` of 64 px, `small/` of 18 to 40 px."""
     folder = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(0)
-    for name, sides in (("sharp", [64] * 10), ("small", range(18, 30))):
+    for name, sides in (("sharp", [64] * 10), ("small", [*range(18, 30), 33, 40])):
         (folder / name).mkdir()
         for i, side in enumerate(sides):
             pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -163,6 +163,20 @@ def test_runs_of_others_are_left_alone(recipe):
         train(replace(recipe, kl=0.5))
 
 
+def test_what_a_reconstruction_leaves_free():
+    """Brightness and contrast cost nothing, less contrast wins nothing; noise, inversion and another picture cost what they hide."""
+    torch.manual_seed(0)
+    goal = torch.rand(4, 3, 16, 16)
+    gain, offset = torch.rand(2, 4, 3, 1, 1).add(0.3)
+    whole = (goal - goal.mean((2, 3), keepdim=True)).square().sum((1, 2, 3)).mean()
+    assert unexplained(goal * gain + offset, goal) < 0.01 * whole
+    noisy = goal + 0.1 * torch.randn_like(goal)
+    assert unexplained(goal, goal) < unexplained(noisy, goal) < unexplained(torch.rand_like(goal), goal)
+    assert unexplained(noisy, goal) == pytest.approx(float(unexplained(0.5 * noisy + 0.2, goal)), rel=0.01)
+    assert unexplained(1 - goal, goal) == pytest.approx(float(whole), rel=1e-5)
+    assert unexplained(torch.full_like(goal, 0.5), goal) == pytest.approx(float(whole), rel=1e-5)
+
+
 # --------------------------------------------------------------------------------------------------- shipped recipes
 
 
@@ -177,14 +191,15 @@ def test_the_papers_recipe():
     assert f"styleVAE: {sum(p.numel() for p in g.parameters()):,} parameters" in describe(recipe)
 
 
-@pytest.mark.parametrize("name", ["style-vae-ssrvae", "style-vae-64to16"])
+@pytest.mark.parametrize("name", ["style-vae-ssrvae", "style-vae-64to16", "style-vae-128to32"])
 def test_shipped_recipes_take_a_step(name, tmp_path, faces):
     _, recipe = load_recipe(name)
     small_ones = [str(faces / "small")]
     held = small_ones if recipe.held else []
     paths = {"data": [str(faces / "sharp")], "real": small_ones, "held": held, "out": str(tmp_path / "run")}
-    small = replace(recipe, batch=4, images=4, **paths)
+    side = recipe.generator.lr_size
+    small = replace(recipe, batch=4, images=4, native=(16, 96) if side == 16 else (32, 96), **paths)
     model = load_degradation(train(small))
-    assert (model.hr_size, model.lr_size, model.noise_dim) == (64, 16, 256)
+    assert (model.hr_size, model.lr_size, model.noise_dim) == (4 * side, side, 256)
     (line,) = lines(small)
     assert all(np.isfinite(value) for value in line.values())

@@ -39,7 +39,17 @@ NETWORKS = {
     RDN: (RDNRecipe, RDNConfig(blocks=1, layers=2, growth=4, **TINY)),
     SRResNet: (SRResNetRecipe, SRResNetConfig(blocks=1, **TINY)),
 }
-ONES = ["ssrvae-64-b", "ssrvae-64-s", "ssrvae-x4", "srcnn-64", "edsr-64", "rdn-64", "srgan-64"]
+ONES = [
+    "ssrvae-64-b",
+    "ssrvae-64-s",
+    "ssrvae-128-b",
+    "ssrvae-128-s",
+    "ssrvae-x4",
+    "srcnn-64",
+    "edsr-64",
+    "rdn-64",
+    "srgan-64",
+]
 
 
 def recipe_of(network: type, out: Path, faces: Path, **changes) -> Recipe:
@@ -111,6 +121,25 @@ def test_it_learns(recipe):
     assert abs(last["psnr_held"] - last["psnr_bicubic"]) > 0.001
 
 
+def test_a_run_that_starts_from_another_network(recipe, tmp_path):
+    """Its first line is that network's, also for photos of another size; one of another shape is refused."""
+    first = train(recipe)
+    for lr_size in (4, 8):
+        shape = replace(recipe.generator, lr_size=lr_size)
+        later = replace(
+            recipe, generator=shape, init=str(first), images=4, log=4, lr_g=1e-12, out=f"{recipe.out}-{lr_size}"
+        )
+        weights = load_file(train(later))
+        assert all(torch.allclose(weights[k], v) for k, v in load_file(first).items())
+    assert read_metadata(Path(later.out) / "upsampler.safetensors")["trained"]["recipe"]["init"] == first.name
+    for other in (
+        recipe_of(SRCNN, tmp_path / "x", recipe.data[0]),
+        replace(recipe, generator=replace(shape, width=16)),
+    ):
+        with pytest.raises(RecipeError, match=r"init: tiny has the shape .* make them equal"):
+            train(replace(other, init=str(first), out=str(tmp_path / "y")))
+
+
 def test_every_degradation(recipe, tmp_path):
     torch.manual_seed(0)
     save_prior(tmp_path / "style.safetensors", StyleVAE(StyleVAEConfig(16, 4, 5, 6, 1, 1), "style").eval(), {})
@@ -173,14 +202,24 @@ def test_the_recipes_are_all_tried():
 def test_shipped_recipes_take_a_step(name, tmp_path, faces):
     _, recipe = load_recipe(name)
     torch.manual_seed(0)
-    save_prior(tmp_path / "style.safetensors", StyleVAE(StyleVAEConfig(64, 16, 5, 4, 1, 1), "style").eval(), {})
-    changes = {"degradation": str(tmp_path / "style.safetensors")} if recipe.degradation == "style-vae" else {}
-    changes |= {"styles": [str(faces)]} if recipe.styles else {}
+    side = recipe.generator.lr_size
+    save_prior(tmp_path / "style.safetensors", StyleVAE(StyleVAEConfig(4 * side, side, 5, 4, 1, 1), "style").eval(), {})
+    learned = recipe.degradation.startswith("style-vae")
+    changes = {"degradation": str(tmp_path / "style.safetensors")} if learned else {}
+    changes |= {"styles": [str(faces)], "native": (16, 96)} if recipe.styles else {}
     small = replace(
-        recipe, data=[str(faces)], hold=2, out=str(tmp_path / "run"), batch=2, images=2, adversary_start=0, **changes
+        recipe,
+        data=[str(faces)],
+        hold=2,
+        out=str(tmp_path / "run"),
+        batch=2,
+        images=2,
+        adversary_start=0,
+        init="",
+        **changes,
     )
     model = load_upsampler(train(small))
-    assert (model.scale, model.resolution) == (4, 64)
+    assert (model.scale, model.resolution) == (4, 4 * side)
     (line,) = lines(small)
     assert all(np.isfinite(value) for value in line.values())
 

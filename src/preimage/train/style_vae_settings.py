@@ -49,6 +49,8 @@ class Recipe:
         batch: pictures per step, over all processes.
         kl, reconstruction, information: weights λ1 to λ3 of equation 6, which the paper leaves open; information 0 leaves the mutual
             information out (table 5). Divergence and squared error are sums over z and over a picture, means over the batch.
+        photometric: whether the reconstruction leaves brightness and contrast of each channel free (`train.style_vae.unexplained`).
+            Not in the paper: a tint or a dark room costs more squared error than a face that melts, and would never be learned.
         adversary: weight of a hinge loss that holds the results against natively small faces. Not in the paper, whose value is 0:
             its terms ask that the results tell of their styles, not that they look like them.
         prior_share: share of each batch whose style is drawn from the Gaussian instead of a photo; the adversary and the
@@ -78,6 +80,7 @@ class Recipe:
     kl: float = 0.01
     reconstruction: float = 1.0
     information: float = 1.0
+    photometric: bool = False
     adversary: float = 0.0
     prior_share: float = 0.0
     augment: tuple[str, ...] = ()

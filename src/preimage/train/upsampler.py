@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from preimage.errors import RecipeError
 from preimage.nets.attention import AttentionConfig, AttentionNetwork
 from preimage.nets.baselines import (
     EDSR,
@@ -35,6 +36,7 @@ from preimage.train.loop import Run, evaluating, every, set_rates, stepped, upda
 from preimage.train.start import start_accelerator, start_run
 from preimage.train.upsampler_settings import Recipe as Recipe
 from preimage.weight_files import save_prior
+from preimage.weights import load_upsampler
 
 SHOWN = 8  # faces in a grid
 MAY_CHANGE = ("images", "lr_steps", "snapshot", "log", "data", "out", "precision", "styles")
@@ -48,11 +50,25 @@ def build_run(
 ) -> tuple[Upscaler, SRGANDiscriminator | None, torch.optim.Optimizer, torch.optim.Optimizer | None]:
     """The network, its discriminator if it has one, and their optimisers, as a run starts with them."""
     g = NETWORKS[type(recipe.generator)](recipe.generator, recipe.name)
+    if recipe.init:
+        inherit(g, load_upsampler(recipe.init))
     opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr_g, betas=recipe.betas)
     if not recipe.adversary:
         return g, None, opt_g, None
     d = SRGANDiscriminator(g.resolution, recipe.discriminator)
     return g, d, opt_g, torch.optim.Adam(d.parameters(), lr=recipe.lr_d, betas=recipe.betas)
+
+
+def inherit(g: Upscaler, start: Any) -> None:
+    """Give a network the weights of another of its shape.
+
+    Raises:
+        RecipeError: one of another shape; only the size of the photos may differ.
+    """
+    had = getattr(start, "config", None)
+    if not isinstance(start, type(g)) or replace(cast(Any, had), lr_size=g.config.lr_size) != g.config:
+        raise RecipeError(f"init: {start.name} has the shape {had}, and the recipe has {g.config}; make them equal.")
+    g.load_state_dict(start.state_dict())
 
 
 def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
@@ -109,7 +125,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
         before = run.progress.images
         run.progress.images += recipe.batch
-        update_average(average, g, recipe.ema)
+        steps = run.progress.images // recipe.batch
+        update_average(average, g, min(recipe.ema, (1 + steps) / (10 + steps)))  # short at first: it begins untrained
         run.add(l1=l1.detach(), loss_g=value.detach())
         ended = run.progress.images >= recipe.images
         due = ended or every(recipe.log, before, run.progress.images)
@@ -159,8 +176,8 @@ def export(average: Upscaler, recipe: Recipe, run: Run) -> Path:
     path = run.folder / "upsampler.safetensors"
     if run.accelerator.is_main_process:
         data, styles = ([plain_source(s) for s in paths] for paths in (recipe.data, recipe.styles))
-        degradation = Path(recipe.degradation).name
-        about = asdict(replace(recipe, out="", data=data, styles=styles, degradation=degradation))
+        degradation, init = Path(recipe.degradation).name, Path(recipe.init).name
+        about = asdict(replace(recipe, out="", data=data, styles=styles, degradation=degradation, init=init))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*data, *styles]}
         save_prior(path, average, trained)
     run.accelerator.wait_for_everyone()
@@ -170,7 +187,7 @@ def export(average: Upscaler, recipe: Recipe, run: Run) -> Path:
 def describe(recipe: Recipe) -> str:
     """Sizes of the networks that the recipe would train, without needing its data."""
     with torch.device("meta"):
-        g, d, *_ = build_run(recipe)
+        g, d, *_ = build_run(replace(recipe, init=""))
     parts = {g.architecture: g} | ({} if d is None else {"discriminator": d})
     return "\n".join(
         f"{name}: {sum(p.numel() for p in part.parameters()):,} parameters" for name, part in parts.items()
