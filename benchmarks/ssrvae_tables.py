@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +37,7 @@ from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.upscaler import bicubic
 from preimage.seeds import normal
 from preimage.sheet import contact_sheet
-from preimage.train.data import to_tensor
+from preimage.train.data import plain_source, to_tensor
 from preimage.train.degrader import make_degrader
 from preimage.train.small_faces import count_by_side, small_faces
 from preimage.weights import load_degradation, load_upsampler
@@ -210,7 +212,11 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, help="also write a picture of some faces")
     args = parser.parse_args()
     named = dict(text.split("=", 1) for text in args.networks)
-    result = KINDS[args.kind](args, named)
+    given = [
+        text if text.startswith("-") else "=".join(plain_source(x) for x in text.split("=")) for text in sys.argv[1:]
+    ]
+    command = "python benchmarks/ssrvae_tables.py " + shlex.join(given)  # the names of files, not where they lie
+    result = {"command": command, **KINDS[args.kind](args, named)}
     print(table(result))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,59 @@
+"""Put a trained network that answers in one pass into the package, with what was measured of it: embed, measure, embed again.
+
+    python tools/embed_upsampler.py runs/posterior-64/posterior.safetensors --description "…"
+    preimage bench --data faces256-val.zip --methods bicubic,pulse,posterior --scale 4 --seeds 0-3 -n 40 -o out
+    python tools/embed_upsampler.py runs/posterior-64/posterior.safetensors --description "…" --metrics out/report.json
+
+`--metrics` is a report of `preimage bench`, of which the means of the network's own method are kept, or what
+`benchmarks/ssrvae_tables.py --out` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from embedding import arguments, embed
+
+from preimage.invert.registry import list_methods
+from preimage.weight_files import read_metadata
+
+
+def measured(path: Path, method: str) -> dict[str, Any]:
+    """What was measured, with the command that measures it again."""
+    report: dict[str, Any] = json.loads(path.read_text())
+    if "methods" not in report:
+        return report
+    for found in report["methods"]:
+        if found["name"] == method:
+            means = {
+                key: round(value["mean"], 4)
+                for key, value in found["estimates"].items()
+                if isinstance(value["mean"], float) and math.isfinite(value["mean"])
+            }
+            return {"command": report["command"], "settings": found["settings"]["method"], "means": means}
+    raise SystemExit(f"{path}: no method {method} in this report.")
+
+
+def method_of(name: str) -> str:
+    """The method whose networks' names begin as this one does."""
+    for method in list_methods():
+        if name.startswith(method):
+            return method
+    raise SystemExit(
+        f"{name}: begins with the name of no method ({', '.join(list_methods())}), so that none would find it."
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--metrics", type=Path)
+    options = parser.parse_args()
+    method = method_of(read_metadata(options.file)["name"])
+    embed(options.file, "upsampler", options.description, measured(options.metrics, method) if options.metrics else {})
+
+
+if __name__ == "__main__":
+    main()
