@@ -200,3 +200,17 @@ def test_styles_where_there_are_none(tmp_path, capsys):
         assert main([*command, *more]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_calibrated_descriptions_have_no_mean_and_unit_spread():
+    """Over the photos that it was calibrated with, whatever it had seen; the styles of one photo do not depend on the others then."""
+    torch.manual_seed(0)
+    model = StyleVAE(StyleVAEConfig(16, 4, 5, 6, 1, 1)).eval()
+    photos = torch.rand(40, 3, 4, 4)
+    seen = []
+    model.style_encoder[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.calibrate(photos)
+    first = model.style(photos)[0]
+    assert torch.allclose(seen[0].mean(0), torch.zeros(12), atol=1e-4)
+    assert torch.allclose(seen[0].std(0), torch.ones(12), atol=0.05)
+    assert torch.allclose(model.style(photos[:1])[0], first[:1], atol=1e-5)

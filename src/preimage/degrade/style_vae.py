@@ -160,6 +160,20 @@ class StyleVAE(DegradationNetwork):
         mean, log_spread = self.style_encoder(x).float().chunk(2, 1)
         return mean, log_spread.clamp(*LOG_SPREAD)
 
+    @torch.no_grad()
+    def calibrate(self, photos: Tensor) -> None:
+        """Take the means and spreads by which descriptions are normalised from these photos, such as after averaging weights.
+
+        Args:
+            photos: (n, 3, lr_size, lr_size) in [0, 1], 2 or more.
+        """
+        *layers, norm, _ = self.style_encoder
+        x = (photos * 2 - 1).contiguous(memory_format=torch.channels_last)
+        for layer in layers:
+            x = layer(x)
+        norm.running_mean.copy_(x.mean(0))
+        norm.running_var.copy_(x.var(0))
+
     def forward(self, pictures: Tensor, noise: Tensor | None = None) -> Tensor:
         """Sharp faces to small ones, differentiable in both.
 

@@ -20,7 +20,7 @@ from preimage.degrade.style_vae import StyleVAE, reduction
 from preimage.nets.residual import ResidualDiscriminator
 from preimage.train import losses
 from preimage.train.augment import augment
-from preimage.train.data import Pictures, batches, load_pictures, plain_source
+from preimage.train.data import Pictures, batches, load_pictures, plain_source, to_tensor
 from preimage.train.degradation_gan import mean_score
 from preimage.train.loop import Run, evaluating, every, set_rates, stepped, update_average
 from preimage.train.mine import MINE, PairStatistic
@@ -171,6 +171,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 run.add(score_held=mean_score(d.adversary, held), score_seen=mean_score(d.adversary, seen))
         stop = due and run.report(stop_after)
         if stop or ended or every(recipe.snapshot, before, run.progress.images):
+            average.calibrate(to_tensor(reals[:: recipe.crops], accelerator.device))
             run.snapshot(grid(average, pictures, reals[:: recipe.crops], recipe.seed), SHOWN, cell=96)
             path = export(average, recipe, run)
         if stop:
