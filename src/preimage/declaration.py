@@ -70,18 +70,19 @@ class Declaration:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise WeightsError(f"declaration: kind ({self.kind!r:.40}) must be one of {', '.join(KINDS)}.")
-        check_whole("declaration", {key: x for key, x in self.problem.items() if x is not None}, 1, LARGEST)
-        for key in ("degradations", "looked_through"):
-            names = getattr(self, key)
-            if names is not None and (
-                not isinstance(names, tuple) or len(names) > MOST or not all(map(_is_name, names))
-            ):
+        check_whole("declaration", self._sizes(), 1, LARGEST)
+        for key, names in (("degradations", self.degradations), ("looked_through", self.looked_through or ())):
+            if not isinstance(names, tuple) or len(names) > MOST or not all(map(_is_name, names)):
                 raise WeightsError(f"declaration: {key} ({names!r:.60}) must be at most {MOST} names.")
 
     @property
-    def problem(self) -> dict[str, int | None]:
-        """What follows from the network itself, beside its kind."""
-        return {"lr_size": self.lr_size, "hr_size": self.hr_size, "scale": self.scale}
+    def problem(self) -> str:
+        """Kind and sizes, which follow from the network itself."""
+        return ", ".join([self.kind, *(f"{key} {x}" for key, x in self._sizes().items())])
+
+    def _sizes(self) -> dict[str, int]:
+        sizes = {"lr_size": self.lr_size, "hr_size": self.hr_size, "scale": self.scale}
+        return {key: x for key, x in sizes.items() if x is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """What is known, as plain values."""

@@ -117,11 +117,10 @@ def _declaration(path: Path, metadata: Mapping[str, Any]) -> Declaration:
         found = parse_declaration(metadata["declares"])
     except WeightsError as error:
         raise WeightsError(f"{path}: {error} Fetch or export it again.") from None
-    for what, said, true in (("kind", found.kind, own.kind), ("sizes", found.problem, own.problem)):
-        if said != true:
-            raise WeightsError(
-                f"{path}: declares the {what} {said}, and the network that it describes has {true}. Fetch or export it again."
-            )
+    if found.problem != own.problem:
+        raise WeightsError(
+            f"{path}: declares itself ({found.problem}) to be other than what it describes ({own.problem}). Fetch or export it again."
+        )
     return found
 
 
