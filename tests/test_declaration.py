@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,13 @@ from preimage.weights import (
 
 SEEN = ("squeezenet", "vgg19-distilled")
 NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1, max_size=255)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "sha256", ""]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
 SIDES = st.none() | st.integers(1, 8192)
 
 
@@ -103,6 +110,23 @@ def test_what_is_declared_comes_back(declaration):
     assert parse_declaration(json.loads(json.dumps(declaration.to_dict()))) == declaration
 
 
+@given(
+    st.dictionaries(
+        st.sampled_from([field.name for field in fields(Declaration)]) | st.text(max_size=2), JSON, max_size=4
+    ),
+    st.sampled_from(KINDS) | JSON,
+)
+def test_any_values_are_a_declaration_or_one_line(values, kind):
+    try:
+        found = parse_declaration({**values, "kind": kind})
+        told = "declaration: read"
+        assert parse_declaration(json.loads(json.dumps(found.to_dict()))) == found
+    except WeightsError as error:
+        told = str(error)
+    assert told.startswith("declaration: ")
+    assert "\n" not in told
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -115,6 +139,8 @@ def test_what_is_declared_comes_back(declaration):
         ({"kind": "prior", "lr_size": 0}, "lr_size .* whole number"),
         ({"kind": "prior", "scale": 8193}, "scale .* whole number"),
         ({"kind": "prior", "looked_through": "squeezenet"}, "looked_through .* must be at most 64 names"),
+        ({"kind": "prior", "looked_through": 0}, "looked_through .* names"),
+        ({"kind": "prior", "": 1}, "has '', which this version"),
         ({"kind": "prior", "looked_through": [3]}, "looked_through .* names"),
         ({"kind": "prior", "looked_through": ["a\nb"]}, "looked_through .* names"),
         ({"kind": "prior", "degradations": ["a"] * 65}, "degradations .* names"),

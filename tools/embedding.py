@@ -39,7 +39,9 @@ def embed(file: Path, kind: str, description: str, metrics: dict[str, Any], limi
     about = read_metadata(file)
     declares = declared(read_module(file))
     if declares is None or declares.kind != kind:
-        raise SystemExit(f"{file}: declares {declares}, and is to be embedded as {kind}; take the script of its kind.")
+        raise SystemExit(
+            f"{file}: declares itself {declares and declares.problem}, and is to be embedded as {kind}; take the script of its kind."
+        )
     recipe = recipe_of(about["name"])
     if file.stat().st_size > limit:
         raise SystemExit(f"{file}: {file.stat().st_size} bytes, more than {limit}.")

@@ -71,7 +71,8 @@ class Declaration:
         if self.kind not in KINDS:
             raise WeightsError(f"declaration: kind ({self.kind!r:.40}) must be one of {', '.join(KINDS)}.")
         check_whole("declaration", self._sizes(), 1, LARGEST)
-        for key, names in (("degradations", self.degradations), ("looked_through", self.looked_through or ())):
+        seen = () if self.looked_through is None else self.looked_through
+        for key, names in (("degradations", self.degradations), ("looked_through", seen)):
             if not isinstance(names, tuple) or len(names) > MOST or not all(map(_is_name, names)):
                 raise WeightsError(f"declaration: {key} ({names!r:.60}) must be at most {MOST} names.")
 
@@ -97,8 +98,8 @@ def parse_declaration(values: Mapping[str, Any]) -> Declaration:
         WeightsError: anything else; the message names no file.
     """
     known = [field.name for field in fields(Declaration)]
-    if unknown := next((key for key in values if key not in known), None):
-        raise WeightsError(f"declaration: has {unknown!r:.40}, which this version does not know.")
+    if unknown := [key for key in values if key not in known]:
+        raise WeightsError(f"declaration: has {unknown[0]!r:.40}, which this version does not know.")
     read: dict[str, Any] = {"kind": None}
     read |= {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
     bound = read.get("bound_to")
