@@ -28,18 +28,18 @@ from preimage.degrade.learned import apply_learned
 from preimage.degrade.linear import bicubic
 from preimage.files import save_png
 from preimage.image import to_uint8
+from preimage.measure import judges
 from preimage.measure.distances import FeatureScale, frechet_distance, kernel_distance
 from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.features import FeatureNetwork
 from preimage.sheet import contact_sheet
 from preimage.train.data import to_tensor
 from preimage.train.small_faces import count_by_side, small_faces
-from preimage.weights import load_degradation, training_record
+from preimage.weights import declaration_of, load_degradation, training_record
 
 DATA = Path("../shared/data")
 CORRUPT = ("motion_blur:6", "gaussian_noise:8", "jpeg:60")
 JUDGES = ("squeezenet11-keras", "vgg19-distilled")
-NETWORKS_BY_FEATURES = {"vgg19-distilled": "vgg", "squeezenet": "squeeze"}
 NOISES, HALVES = 16, 200
 
 
@@ -120,6 +120,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "corrupt": corrupt(sharp, low),
         "network": grid8(learned),
     }
+    declares = declaration_of(args.degradation)
     trained, widest = training_record(args.degradation).get("recipe", {}), (low, 10_000)
     native = tuple(trained.get("native", widest))
     references, sides = {}, {}
@@ -133,7 +134,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "model": args.degradation,
         "faces": {"sharp": len(sharp)} | {k: count_by_side(v) for k, v in sides.items()},
         "corrupt": list(CORRUPT),
-        "training_features": [NETWORKS_BY_FEATURES.get(trained["features"])] if trained.get("delta") else [],
+        "training_features": [judge.name for judge in judges.JUDGES.values() if judges.is_partial(judge, declares)],
         "distances": {},
         "nearest": {},
     }

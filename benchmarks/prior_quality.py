@@ -29,10 +29,10 @@ from preimage.device import resolve_device
 from preimage.errors import PreimageError
 from preimage.generate.prior import Prior
 from preimage.measure.distances import FeatureScale, FeatureStatistics, frechet_distance, kernel_distance
-from preimage.measure.judges import JUDGES, is_partial, training_features
+from preimage.measure.judges import JUDGES, is_partial
 from preimage.nets.features import FeatureNetwork
 from preimage.train.data import load_pictures, to_tensor
-from preimage.weights import default_prior, load_prior, training_record, weight_table
+from preimage.weights import declaration_of, default_prior, load_prior, training_record, weight_table
 
 DATA = Path("../shared/data")
 TRAIN = [DATA / f"faces256-train-{source}.zip" for source in ("lfw", "aaf", "meb")]
@@ -128,7 +128,7 @@ def measure(
     device = resolve_device(args.device)
     prior = load_prior(name, device)
     assert isinstance(prior, Prior)
-    trained = training_record(name)
+    declares = declaration_of(name)
     progress = sys.stderr.isatty()
     train = load_pictures(args.train, prior.resolution, progress=progress)
     val = load_pictures([args.val], prior.resolution, progress=progress)
@@ -146,14 +146,14 @@ def measure(
     result: dict[str, Any] = {
         "prior": name,
         "file": weight_table()[name].file if name in weight_table() else Path(name).name,
-        "images_seen": trained.get("images_seen"),
-        "training_features": training_features(trained),
+        "images_seen": training_record(name).get("images_seen"),
+        "training_features": declares.looked_through,
         "resolution": prior.resolution,
         "samples": args.samples,
         "seed": args.seed,
         "features": {},
         "distances": {},
-        "partial": [j for j in args.judges if is_partial(JUDGES[j], trained)],
+        "partial": [j for j in args.judges if is_partial(JUDGES[j], declares)],
     }
     for key in args.judges:
         judge = JUDGES[key].load(args.weights).to(device)

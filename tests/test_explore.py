@@ -19,11 +19,12 @@ import preimage
 from preimage import files, image
 from preimage.cli import main
 from preimage.degrade.proof import verify
-from preimage.files import read_jsonl, read_provenance, read_yaml
+from preimage.files import read_jsonl, read_provenance, read_yaml, to_yaml
 from preimage.image import read_image
 from preimage.invert import latent
 from preimage.results import ResultFolder, is_whole
 from preimage.weight_files import save_prior
+from preimage.weights import declaration_of
 
 QUICK = ["--method", "pulse", "--method.steps", "6", "--device", "cpu"]
 
@@ -68,6 +69,19 @@ def test_one_picture_becomes_a_folder_of_proven_candidates(prior, face, tmp_path
     Image.new("RGB", (16, 16)).save(out / "face" / "seed0001.png")
     assert main(["verify", str(out)]) == 1
     assert "seed0001.png: misses" in capsys.readouterr().err
+
+
+def test_the_run_says_what_its_network_was_trained_for(prior, face, tmp_path):
+    command = ["upsample", str(face), "-o", str(tmp_path / "out")]
+    assert main([*command, "-n", "1"]) == 0
+    record = tmp_path / "out" / "run.yaml"
+    settings = read_yaml(record)
+    assert settings["trained_for"] == list(declaration_of("posterior-16to128").degradations)
+    record.write_text(to_yaml({key: value for key, value in settings.items() if key != "trained_for"}))
+    assert main([*command, "-n", "2"]) == 0  # a folder of an older version is gone on with
+    assert read_yaml(record)["trained_for"] == settings["trained_for"]
+    assert main(["upsample", str(face), "-o", str(tmp_path / "searched"), "--prior", prior, "-n", "1", *QUICK]) == 0
+    assert "trained_for" not in read_yaml(tmp_path / "searched" / "run.yaml")
 
 
 def test_python_gives_the_same_candidates_as_the_command_line(prior, face, tmp_path):

@@ -16,7 +16,7 @@ from preimage import weights as module
 from preimage.errors import WeightsError
 from preimage.generate.own import MEMBERS
 from preimage.generate.prior import Prior
-from preimage.weight_files import ARCHITECTURES, read_metadata, save_prior, sha256
+from preimage.weight_files import Architecture, read_metadata, save_prior, sha256
 from preimage.weights import (
     FAMILIES,
     FOLDER,
@@ -38,7 +38,7 @@ def path(tmp_path, tiny_prior) -> Path:
 
 
 def test_module_that_is_no_prior(path, monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "stylegan2", lambda config, name: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(Architecture, "__call__", lambda *_: torch.nn.Linear(1, 1))
     with safe_open(str(path), "pt") as file:
         metadata = file.metadata()
     save_file({"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, path, metadata)
@@ -163,7 +163,7 @@ def test_degradations_are_named_without_their_sizes(family):
     if embedded:
         assert load_degradation(family).name == embedded[0]
     else:
-        with pytest.raises(WeightsError, match=f"no {family} is embedded. Give the path of one"):
+        with pytest.raises(WeightsError, match=f"no network of {family} is embedded. Give the path of one"):
             load_degradation(family)
 
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from preimage.declaration import declared
 from preimage.train.recipes import list_recipes, read_recipe
 from preimage.weight_files import read_metadata, read_module, sha256
 from preimage.weights import FOLDER
@@ -36,7 +37,11 @@ def recipe_of(name: str) -> str:
 def embed(file: Path, kind: str, description: str, metrics: dict[str, Any], limit: int = LIMIT) -> None:
     """Copy the file and write its line of the table: hash, recipe, pictures seen, data, metrics; refuses what does not load."""
     about = read_metadata(file)
-    read_module(file)
+    declares = declared(read_module(file))
+    if declares is None or declares.kind != kind:
+        raise SystemExit(
+            f"{file}: declares itself {declares and declares.problem}, and is to be embedded as {kind}; take the script of its kind."
+        )
     recipe = recipe_of(about["name"])
     if file.stat().st_size > limit:
         raise SystemExit(f"{file}: {file.stat().st_size} bytes, more than {limit}.")

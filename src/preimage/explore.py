@@ -251,6 +251,7 @@ def upsample_folder(
     settings |= (
         {"guides": {name: {"file": str(x), "sha256": sha256(Path(x))} for name, x in guides.items()}} if guides else {}
     )
+    settings |= {"trained_for": list(loaded.trained_for)} if loaded.trained_for else {}
     settings |= {"from": {"file": str(at), "sha256": sha256(Path(at))}} if at is not None else {}
     stems = unique_stems(paths)
     watch.begin(len(paths) * len(wanted))

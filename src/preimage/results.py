@@ -33,7 +33,7 @@ from preimage.sheet import candidate_grid
 from preimage.texts import finite, one_line
 
 # what may differ between two calls that fill the same folder
-FREE = ("inputs", "seeds", "device", "batch", "threads", "versions", "save_latents", "variants")
+FREE = ("inputs", "seeds", "device", "batch", "threads", "versions", "save_latents", "variants", "trained_for")
 
 
 @dataclass

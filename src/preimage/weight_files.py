@@ -8,20 +8,27 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from preimage.declaration import Bound, Declaration, declared, parse_declaration, remember, said_before, sizes_of
 from preimage.errors import WeightsError
+from preimage.nets.fingerprint import fingerprint
+from preimage.nets.shapes import Shapes
 from preimage.texts import TextError, one_line, parse_json
 
 FORMAT = "preimage-1"
+PARTS = ("config", "trained", "declares")
+"""What of a description is a mapping, in JSON."""
 
 
 def sha256(path: Path) -> str:
@@ -32,100 +39,42 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stylegan2(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+@dataclass(frozen=True)
+class Architecture:
+    """A network that a file can hold; imported when it is asked for.
 
-    return StyleGAN2(StyleGAN2Config(**config), name)
+    Attributes:
+        kind: of `declaration.KINDS`.
+        module: in preimage.
+        network: its class, or a function: configuration and name -> module.
+        config: class of its configuration.
+    """
 
+    kind: str
+    module: str
+    network: str
+    config: str
 
-def _progan(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.generate.progan import ProGAN, ProGANConfig
-
-    return ProGAN(ProGANConfig(**config), name)
-
-
-def _stylegan(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.generate.stylegan import StyleGAN, StyleGANConfig
-
-    return StyleGAN(StyleGANConfig(**config), name)
-
-
-def _degradation_gan(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfig
-
-    return DegradationGAN(DegradationGANConfig(**config), name)
+    def __call__(self, config: Mapping[str, Any], name: str) -> nn.Module:
+        home: Any = import_module(f"preimage.{self.module}")
+        built: nn.Module = getattr(home, self.network)(getattr(home, self.config)(**config), name)
+        return built
 
 
-def _style_vae(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.degrade.style_vae import StyleVAE, StyleVAEConfig
-
-    return StyleVAE(StyleVAEConfig(**config), name)
-
-
-def _conditional(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
-
-    return ConditionalGenerator(ConditionalConfig(**config), name)
-
-
-def _local(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.local import LocalConfig, LocalGenerator
-
-    return LocalGenerator(LocalConfig(**config), name)
-
-
-def _chain(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.conditional import ConditionalGenerator
-    from preimage.nets.local import Chain, ChainConfig, LocalGenerator
-
-    both = ChainConfig(**config)
-    return Chain(ConditionalGenerator(both.first), LocalGenerator(both.second), name)
-
-
-def _ssrvae(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.attention import AttentionConfig, AttentionNetwork
-
-    return AttentionNetwork(AttentionConfig(**config), name)
-
-
-def _srcnn(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.baselines import SRCNN, SRCNNConfig
-
-    return SRCNN(SRCNNConfig(**config), name)
-
-
-def _edsr(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.baselines import EDSR, EDSRConfig
-
-    return EDSR(EDSRConfig(**config), name)
-
-
-def _rdn(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.baselines import RDN, RDNConfig
-
-    return RDN(RDNConfig(**config), name)
-
-
-def _srresnet(config: dict[str, Any], name: str) -> nn.Module:
-    from preimage.nets.baselines import SRResNet, SRResNetConfig
-
-    return SRResNet(SRResNetConfig(**config), name)
-
-
-ARCHITECTURES: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
-    "stylegan2": _stylegan2,
-    "stylegan": _stylegan,
-    "progan": _progan,
-    "degradation-gan": _degradation_gan,
-    "style-vae": _style_vae,
-    "conditional": _conditional,
-    "local": _local,
-    "chain": _chain,
-    "ssrvae": _ssrvae,
-    "srcnn": _srcnn,
-    "edsr": _edsr,
-    "rdn": _rdn,
-    "srresnet": _srresnet,
+ARCHITECTURES: dict[str, Architecture] = {
+    "stylegan2": Architecture("prior", "generate.stylegan2", "StyleGAN2", "StyleGAN2Config"),
+    "stylegan": Architecture("prior", "generate.stylegan", "StyleGAN", "StyleGANConfig"),
+    "progan": Architecture("prior", "generate.progan", "ProGAN", "ProGANConfig"),
+    "degradation-gan": Architecture("degradation", "degrade.degradation_gan", "DegradationGAN", "DegradationGANConfig"),
+    "style-vae": Architecture("degradation", "degrade.style_vae", "StyleVAE", "StyleVAEConfig"),
+    "conditional": Architecture("upsampler", "nets.conditional", "ConditionalGenerator", "ConditionalConfig"),
+    "local": Architecture("upsampler", "nets.local", "LocalGenerator", "LocalConfig"),
+    "chain": Architecture("upsampler", "nets.local", "build_chain", "ChainConfig"),
+    "ssrvae": Architecture("upsampler", "nets.attention", "AttentionNetwork", "AttentionConfig"),
+    "srcnn": Architecture("upsampler", "nets.baselines", "SRCNN", "SRCNNConfig"),
+    "edsr": Architecture("upsampler", "nets.baselines", "EDSR", "EDSRConfig"),
+    "rdn": Architecture("upsampler", "nets.baselines", "RDN", "RDNConfig"),
+    "srresnet": Architecture("upsampler", "nets.baselines", "SRResNet", "SRResNetConfig"),
 }
 
 
@@ -142,13 +91,46 @@ def read_metadata(path: Path) -> dict[str, Any]:
             f"{path}: a safetensors file, but not one that preimage wrote; it does not say what network it is."
         )
     try:
-        about = {k: parse_json(v) if k in ("config", "trained") else v for k, v in metadata.items()}
+        about = {k: parse_json(v) if k in PARTS else v for k, v in metadata.items()}
     except TextError as error:
         raise WeightsError(f"{path}: its description is damaged ({error}). Fetch or export it again.") from None
-    for key in ("config", "trained"):
+    for key in PARTS:
         if not isinstance(about.get(key, {}), dict):
             raise WeightsError(f"{path}: its description is damaged ({key} is no mapping). Fetch or export it again.")
     return about
+
+
+def read_declaration(path: Path) -> Declaration:
+    """What a file declares; what one of before does not, its architecture and its recipe say.
+
+    Raises:
+        WeightsError: as of `read_metadata`, or a declaration that is damaged or contradicts the rest of the file.
+    """
+    return _declaration(path, read_metadata(path))
+
+
+def _declaration(path: Path, metadata: Mapping[str, Any]) -> Declaration:
+    own = Declaration(_architecture(path, metadata).kind, **sizes_of(metadata.get("config")))
+    if "declares" not in metadata:
+        return replace(own, **said_before(metadata.get("trained", {})))
+    try:
+        found = parse_declaration(metadata["declares"])
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error} Fetch or export it again.") from None
+    if found.problem != own.problem:
+        raise WeightsError(
+            f"{path}: declares itself ({found.problem}) to be other than what it describes ({own.problem}). Fetch or export it again."
+        )
+    return found
+
+
+def _architecture(path: Path, metadata: Mapping[str, Any]) -> Architecture:
+    name = metadata.get("architecture", "")
+    if name not in ARCHITECTURES:
+        raise WeightsError(
+            f"{path}: architecture {name!r:.60} is unknown; this version knows {', '.join(ARCHITECTURES)}."
+        )
+    return ARCHITECTURES[name]
 
 
 @contextmanager
@@ -188,7 +170,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def read_module(path: Path) -> nn.Module:
-    """Build the module that a file describes and fill it, in float32.
+    """Build the module that a file describes and fill it, in float32; it carries what the file declares (`declared`).
 
     The description is held against the tensors that the file has before anything is allocated for it.
 
@@ -196,14 +178,9 @@ def read_module(path: Path) -> nn.Module:
         WeightsError: not one of our files, a description that its tensors do not fit, or NaN or infinity in them.
     """
     metadata = read_metadata(path)
-    architecture, config = metadata.get("architecture", ""), metadata.get("config", {})
+    build, config = _architecture(path, metadata), metadata.get("config", {})
     name = str(metadata.get("name", path.stem))
-    if architecture not in ARCHITECTURES:
-        raise WeightsError(
-            f"{path}: architecture {architecture!r:.60} is unknown; this version knows {', '.join(ARCHITECTURES)}."
-        )
-    build = ARCHITECTURES[architecture]
-    unfit = f"{path}: its tensors do not fit the {architecture} it describes."
+    unfit = f"{path}: its tensors do not fit the {metadata['architecture']} it describes."
     try:
         with torch.device("meta"), Shapes():
             shell = build(config, name).state_dict()
@@ -225,57 +202,11 @@ def read_module(path: Path) -> nn.Module:
             raise WeightsError(
                 f"{path}: {key} holds NaN or infinity. The file is damaged, or its training failed; fetch or train it again."
             )
+    declaration = _declaration(path, metadata)  # held against a configuration that is sound by now
     module = build(config, name)
     module.load_state_dict(tensors)
+    remember(module, declaration)
     return module
-
-
-class Shapes(TorchFunctionMode):
-    """While modules are built on the meta device: element-wise results are empty tensors of their shape.
-
-    Computing them there would be right too, but imports torch's compiler, a second of every command.
-    """
-
-    ELEMENTWISE = frozenset(
-        [
-            "add",
-            "sub",
-            "mul",
-            "div",
-            "true_divide",
-            "sqrt",
-            "rsqrt",
-            "square",
-            "neg",
-            "reciprocal",
-            "__add__",
-            "__radd__",
-            "__sub__",
-            "__rsub__",
-            "__mul__",
-            "__rmul__",
-            "__truediv__",
-            "__rtruediv__",
-            "__rdiv__",
-            "__neg__",
-            "__pow__",
-        ]
-    )
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        tensors = [x for x in args if isinstance(x, torch.Tensor)]
-        if tensors and not kwargs and all(x.is_meta for x in tensors):
-            if name in self.ELEMENTWISE:
-                shape = torch.broadcast_shapes(*(x.shape for x in tensors))  # type: ignore[no-untyped-call]
-                return torch.empty(shape, dtype=tensors[0].dtype, device="meta")
-            if name == "outer":
-                return torch.empty(len(args[0]), len(args[1]), dtype=args[0].dtype, device="meta")
-            if name == "sum" and len(args) == 1:
-                return torch.empty((), dtype=args[0].dtype, device="meta")
-        return func(*args, **(kwargs or {}))
 
 
 def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
@@ -291,33 +222,60 @@ def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple
     return "" if extra is None else f"{extra:.100} belongs to no part of it."
 
 
+def bound(prior: Any) -> Bound:
+    """What says that a network belongs to this prior.
+
+    Raises:
+        WeightsError: a prior that is no torch module, and so has no hash.
+    """
+    digest = fingerprint(prior)
+    if digest is None:
+        raise WeightsError(f"{type(prior).__name__}: is no torch module, so that no network can be bound to it.")
+    return Bound(str(prior.name), digest)
+
+
 def save_prior(
     path: Path,
     prior: Any,
     trained: dict[str, Any],
     licence: str = "CC BY-NC 4.0",
     dtype: torch.dtype = torch.float16,
+    *,
+    degradations: Sequence[str] = (),
+    looked_through: Sequence[str] | None = None,
+    bound_to: nn.Module | None = None,
 ) -> None:
-    """Write a prior with everything that is needed to rebuild and to judge it.
+    """Write a network with everything that is needed to rebuild, to use and to judge it.
 
     Args:
         path: safetensors file; replaced at once or not at all.
-        prior: a module with `metadata()` -> {"architecture", "config"}, and a `name`.
+        prior: a prior or another network, a module with `metadata()` -> {"architecture", "config"}, and a `name`.
         trained: recipe, images seen, data.
         licence: of the weights.
         dtype: of the tensors in the file; they are read as float32.
+        degradations, looked_through: of its `Declaration`; what it looked through before it went on is added.
+        bound_to: the prior that it was trained for.
     """
     from safetensors.torch import save
 
     from preimage.files import write_bytes_atomic
 
-    about = prior.metadata()
+    about, before = prior.metadata(), declared(prior)
+    seen = [names for names in (before.looked_through if before else None, looked_through) if names is not None]
+    declaration = Declaration(
+        ARCHITECTURES[about["architecture"]].kind,
+        **sizes_of(about["config"]),
+        degradations=tuple(degradations),
+        looked_through=tuple(dict.fromkeys(chain(*seen))) if seen else None,
+        bound_to=None if bound_to is None else bound(bound_to),
+    )
     metadata = {
         "format": FORMAT,
         "name": prior.name,
         "architecture": about["architecture"],
         "config": json.dumps(about["config"]),
         "trained": json.dumps(trained),
+        "declares": json.dumps(declaration.to_dict()),
         "licence": licence,
     }
     state = {k: v.detach().cpu().contiguous() for k, v in prior.state_dict().items()}

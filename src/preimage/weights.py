@@ -10,23 +10,29 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from preimage.declaration import KINDS, Declaration, declared
 from preimage.degrade.learned import LearnedDegradation, frozen
 from preimage.errors import WeightsError
 from preimage.generate.own import names_own_prior, own_prior
 from preimage.generate.prior import Prior
 from preimage.texts import one_line
-from preimage.weight_files import read_metadata, read_module, sha256
+from preimage.weight_files import bound, read_declaration, read_metadata, read_module, sha256
 
 FOLDER = Path(__file__).parent / "pretrained"
 FAMILIES = ("degradation-gan", "style-vae")
 """Learned degradations that are named without their sizes: the first embedded one whose name begins so."""
+
+
+CONTRACTS: dict[str, Any] = {"prior": Prior, "degradation": LearnedDegradation}
+"""What a network of a kind must meet besides."""
+MENDS = {"upsampler": " A prior answers no photos, it is searched: add --method pulse."}
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class WeightEntry:
     Attributes:
         name: what the user types.
         file: file inside `preimage/pretrained`.
-        kind: "prior", "degradation", or "niqe" for a model of pristine pictures (`measure.niqe`).
+        kind: of `declaration.KINDS`, or "niqe" for a model of pristine pictures (`measure.niqe`).
         sha256: of the file.
         licence: of the weights.
         description: one sentence.
@@ -74,115 +80,98 @@ def list_weights() -> list[str]:
     return list(weight_table())
 
 
-def _first(kind: str, words: str, family: str = "") -> str:
-    """The first embedded network of a kind, which is its default, or the first whose name begins with its family's."""
-    for name, entry in weight_table().items():
-        if entry.kind == kind and name.startswith(family):
-            return name
-    raise WeightsError(f"no {words} is embedded. Give the path of one, which `preimage train` exports.")
-
-
-def default_prior() -> str:
-    """Name of the prior that is used when none is given."""
-    return _first("prior", "prior")
-
-
-def load_prior(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
-    """Load a prior, frozen and in eval mode.
+def default_network(kind: str, family: str = "") -> str:
+    """Name of the network of a kind that is used when none is given: the first embedded one.
 
     Args:
-        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, `package.module:Class` (imported, see
-            `preimage.generate.own`), or None for the default.
-        device: where to put it.
-
-    Raises:
-        WeightsError: unknown name, missing or damaged file, unknown architecture, or a class that is no prior.
-    """
-    name = str(name) if name is not None else default_prior()
-    table = weight_table()
-    if name in table and table[name].kind != "prior":
-        raise WeightsError(f"{name}: is of the kind {table[name].kind!r}, not a prior; see `preimage models list`.")
-    if _is_own(name, table):
-        return own_prior(name, device)
-    path = embedded(name) if name in table else _locate(name, table)
-    prior = read_module(path)
-    if not isinstance(prior, Prior):
-        raise WeightsError(f"{path}: holds a {type(prior).__name__}, which is not a prior.")
-    return prior.to(device).eval().requires_grad_(False)
-
-
-def default_degradation() -> str:
-    """Name of the learned degradation that is used when none is given.
-
-    Raises:
-        WeightsError: none is embedded.
-    """
-    return _first("degradation", "learned degradation")
-
-
-def load_degradation(name: str | Path | None = None, device: str | torch.device = "cpu") -> LearnedDegradation:
-    """Load a learned degradation, frozen and in eval mode.
-
-    Args:
-        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`; None for the first embedded one, one of `FAMILIES` for
-            the first of these.
-        device: where to put it.
-
-    Raises:
-        WeightsError: unknown name, missing or damaged file, or a network that is no degradation.
-    """
-    table = weight_table()
-    name = default_degradation() if name is None else str(name)
-    if name in FAMILIES:
-        name = _first("degradation", name, name)
-    if name in table and table[name].kind != "degradation":
-        raise WeightsError(
-            f"{name}: is of the kind {table[name].kind!r}, not a degradation; see `preimage models list`."
-        )
-    path = embedded(name) if name in table else _locate(name, table, "degradation")
-    module: Any = read_module(path)
-    if not isinstance(module, LearnedDegradation):
-        raise WeightsError(f"{path}: holds a {type(module).__name__}, which is not a degradation.")
-    return frozen(module, torch.device(device))
-
-
-def default_upsampler(family: str = "") -> str:
-    """Name of the network that answers in one pass where none is given.
-
-    Args:
+        kind: of `declaration.KINDS`.
         family: what its name must begin with, such as "ssrvae"; networks of other methods are passed over.
 
     Raises:
         WeightsError: none is embedded.
     """
-    return _first("upsampler", f"network of {family or 'this method'}", family)
+    for name, entry in weight_table().items():
+        if entry.kind == kind and name.startswith(family):
+            return name
+    what = f"network of {family}" if family else kind
+    raise WeightsError(f"no {what} is embedded. Give the path of one, which `preimage train` exports.")
+
+
+default_prior = partial(default_network, "prior")
+default_degradation = partial(default_network, "degradation")
+default_upsampler = partial(default_network, "upsampler")
+
+
+def load_network(name: str | Path | None, kind: str, device: str | torch.device = "cpu", family: str = "") -> nn.Module:
+    """Load a network of a kind, frozen and in eval mode; what it declares comes with it (`declaration.declared`).
+
+    Args:
+        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, a prior also as `package.module:Class` (imported, see
+            `preimage.generate.own`); None for the default of the family.
+        kind: of `declaration.KINDS`.
+        device: where to put it.
+        family: of `default_network`.
+
+    Raises:
+        WeightsError: none embedded, an unknown name, a missing or damaged file, an unknown architecture, a network of another
+            kind, or a class that is no prior.
+    """
+    table, wanted = weight_table(), f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    name = default_network(kind, family) if name is None else str(name)
+    mend = MENDS.get(kind, "")
+    if name in table and table[name].kind != kind:
+        raise WeightsError(
+            f"{name}: is of the kind {table[name].kind!r}, not {wanted}; see `preimage models list`.{mend}"
+        )
+    if _is_own(name, table):
+        if kind == "prior":
+            return own_prior(name, device)
+        raise WeightsError(f"{name}: is a class, not {wanted}, and only priors can be classes.{mend} Give a file.")
+    path = embedded(name) if name in table else _locate(name, table, kind)
+    module = read_module(path)
+    found, meets = declared(module), isinstance(module, CONTRACTS.get(kind, nn.Module))
+    if found is None or found.kind != kind or not meets:
+        raise WeightsError(f"{path}: holds a {type(module).__name__}, which is not {wanted}.{mend}")
+    return module.to(device).eval().requires_grad_(False)
+
+
+def load_prior(name: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
+    """Load a prior; see `load_network`."""
+    return load_network(name, "prior", device)
+
+
+def load_degradation(name: str | Path | None = None, device: str | torch.device = "cpu") -> LearnedDegradation:
+    """Load a learned degradation; see `load_network`. One of `FAMILIES` stands for the first embedded one of these."""
+    family = str(name) if name in FAMILIES else ""
+    module: Any = load_network(None if family else name, "degradation", device, family)
+    return frozen(module, torch.device(device))
 
 
 def load_upsampler(name: str | Path | None = None, device: str | torch.device = "cpu", family: str = "") -> nn.Module:
-    """Load a network that answers a photo in one pass, frozen and in eval mode.
+    """Load a network that answers a photo in one pass; see `load_network`."""
+    return load_network(name, "upsampler", device, family)
+
+
+def check_bound(declaration: Declaration, prior: Any, name: str = "the network") -> None:
+    """Refuse a prior that is another than the one that a network is bound to; one that is bound to none takes any.
 
     Args:
-        name: an entry of the table, a path, `hf-hub:owner/repo[/file]`, or None for the first embedded one of the family.
-        device: where to put it.
-        family: of `default_upsampler`.
+        declaration: of the network.
+        prior: loaded, or what `load_prior` takes.
+        name: of the network, for the message.
 
     Raises:
-        WeightsError: none embedded, an unknown name, a missing or damaged file, or a network of another kind.
+        WeightsError: with the mend; or a prior that cannot be loaded.
     """
-    table = weight_table()
-    name = default_upsampler(family) if name is None else str(name)
-    if _is_own(name, table) or (name in table and table[name].kind != "upsampler"):
-        kind = f"of the kind {table[name].kind!r}" if name in table else "a class"
+    wanted = declaration.bound_to
+    if wanted is None:
+        return
+    given = bound(load_prior(prior) if prior is None or isinstance(prior, str | Path) else prior)
+    if given.sha256 != wanted.sha256:
         raise WeightsError(
-            f"{name}: is {kind}, not an upsampler. Priors are searched: add --method pulse; see `preimage models list`."
+            f"{name}: belongs to the prior {wanted.name} (sha256 {wanted.sha256}) and cannot work with {given.name} "
+            f"({given.sha256}). Give that prior (--prior), or a network that was trained for this one."
         )
-    path = embedded(name) if name in table else _locate(name, table, "upsampler")
-    module = read_module(path)
-    if isinstance(module, Prior | LearnedDegradation):
-        raise WeightsError(
-            f"{path}: holds a {type(module).__name__}, which answers no photos. Priors are searched: add --method pulse."
-        )
-    return module.to(device).eval().requires_grad_(False)
 
 
 def embedded(name: str) -> Path:
@@ -243,19 +232,31 @@ def download(name: str, default: str = "prior.safetensors") -> Path:
         ) from None
 
 
+def _file_of(name: str) -> Path:
+    table = weight_table()
+    return table[name].path if name in table else _locate(name, table)
+
+
+def declaration_of(name: str | Path | None = None) -> Declaration:
+    """What a network declares, of its name alone: an entry of the table, a path, a hub id, a class, or None for the default prior.
+
+    Raises:
+        WeightsError: none of these, or one that declares nothing that can be.
+    """
+    name, table = default_prior() if name is None else str(name), weight_table()
+    if name in table and table[name].kind not in KINDS:
+        raise WeightsError(f"{name}: is of the kind {table[name].kind!r}, no network; see `preimage models list`.")
+    return Declaration("prior") if _is_own(name, table) else read_declaration(_file_of(name))
+
+
 def training_record(name: str | None = None) -> dict[str, Any]:
     """What the file of a prior says of its training: recipe, images seen, data; empty where it says nothing.
 
     Raises:
         WeightsError: neither an entry nor one of our files.
     """
-    name, table = name or default_prior(), weight_table()
-    if _is_own(name, table):
-        return {}
-    found: dict[str, Any] = read_metadata(table[name].path if name in table else _locate(name, table)).get(
-        "trained", {}
-    )
-    return found
+    name = name or default_prior()
+    return {} if _is_own(name, weight_table()) else read_metadata(_file_of(name)).get("trained", {})
 
 
 def describe_weights(name: str) -> str:
@@ -266,9 +267,10 @@ def describe_weights(name: str) -> str:
     """
     from preimage.files import to_yaml
 
-    table = weight_table()
-    path = table[name].path if name in table else _locate(name, table)
+    table, path = weight_table(), _file_of(name)
     about = {"entry": dataclasses.asdict(table[name])} if name in table else {}
     if path.suffix != ".safetensors" and name in table:
         return to_yaml({**about, "file": {"path": str(path)}})
-    return to_yaml({**about, "file": {"path": str(path), **read_metadata(path)}})
+    about["declares"] = read_declaration(path).to_dict()  # of an older file too, which says it in other words
+    rest = {key: x for key, x in read_metadata(path).items() if key != "declares"}
+    return to_yaml({**about, "file": {"path": str(path), **rest}})

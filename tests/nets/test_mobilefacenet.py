@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from preimage.declaration import Declaration
 from preimage.errors import InputError, WeightsError
-from preimage.measure.judges import JUDGES, is_partial, training_features
+from preimage.measure.judges import JUDGES, is_partial
 from preimage.nets.features import FEATURE_NETWORKS
 from preimage.nets.mobilefacenet import LEFT, SIDE, TOP, MobileFaceNet
-from preimage.train.progan import Recipe
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 WEIGHTS = SHARED / "weights" / "mobilefacenet-128d.safetensors"
@@ -129,15 +128,8 @@ def test_small_pictures_keep_the_identity(
 
 
 def test_a_judge_that_trained_the_prior_is_partial() -> None:
-    def trained(kind: str, features: str) -> dict[str, object]:
-        return {"recipe": {"discriminator": {"kind": kind, "features": features}}}
-
-    assert training_features({"images_seen": 64000}) is None
-    assert training_features({"recipe": asdict(Recipe("runs/x", ["faces"]))}) == ()  # ProGAN sees pixels
-    assert training_features(trained("stylegan2", "squeezenet")) == ()
-    assert training_features(trained("projected", "squeezenet")) == ("squeezenet",)
-    assert is_partial(JUDGES["vgg"], trained("projected", "vgg19-normalised"))
-    assert not is_partial(JUDGES["vgg"], trained("projected", "squeezenet"))
-    assert not is_partial(JUDGES["vgg"], trained("stylegan2", "vgg19-distilled"))
+    assert is_partial(JUDGES["vgg"], Declaration("prior", looked_through=("squeezenet", "vgg19-normalised")))
+    for others in (("squeezenet",), (), None):
+        assert not is_partial(JUDGES["vgg"], Declaration("prior", looked_through=others))
     for judge in JUDGES.values():
         assert set(judge.trains_as) <= set(FEATURE_NETWORKS)

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from preimage.declaration import Declaration, declared
 from preimage.degrade.degradation_gan import DegradationGAN, DegradationGANConfig
 from preimage.degrade.learned import apply_learned
 from preimage.errors import RecipeError
@@ -112,6 +113,7 @@ def test_what_a_run_leaves_behind(whole):
     assert about["trained"]["data"] == ["sharp", "small"]
     assert "/" not in json.dumps(about["trained"])  # nobody's folders
     model = load_degradation(out / "degradation.safetensors")
+    assert declared(model) == Declaration("degradation", 8, 32, looked_through=(whole.features,))
     assert isinstance(model, DegradationGAN)
     assert (model.name, model.config) == ("tiny", whole.generator)
     assert bool(torch.isfinite(apply_learned(model, torch.rand(2, 3, 64, 64), model.noise([0, 1]))).all())

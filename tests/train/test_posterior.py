@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from preimage.declaration import Declaration, declared
 from preimage.errors import MethodError, RecipeError, WeightsError
 from preimage.invert.sampler import answer, draw, load_sampler
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
@@ -33,7 +34,7 @@ from preimage.train.posterior_networks import build, build_run, grow
 from preimage.train.posterior_photos import small, take
 from preimage.train.posterior_settings import adversary, draw_problem, problem
 from preimage.train.recipes import load_recipe
-from preimage.weight_files import read_metadata, save_prior
+from preimage.weight_files import read_declaration, read_metadata, save_prior
 from preimage.weights import load_degradation, load_upsampler
 
 TINY = ConditionalConfig(32, width=8, channels=(4,), w_dim=8, z_outline=2, z_detail=1)
@@ -174,7 +175,9 @@ def test_a_run_with_noisy_and_degraded_photos_goes_on_as_if_it_had_not_stopped(r
     drawn = [draw_problem(noisy, i) for i in range(0, 16, 4)]
     assert any(d.tolerance for d in drawn)
     assert any(d.degraded for d in drawn)
-    whole = load_file(train(noisy))
+    path = train(noisy)
+    whole = load_file(path)
+    assert read_declaration(path).degradations == ("bicubic", load_degradation().name)
     stopped = replace(noisy, out=str(tmp_path / "again"))
     train(replace(stopped, images=8))
     again = load_file(train(stopped))
@@ -221,6 +224,8 @@ def test_what_a_run_leaves_behind(recipe):
     assert about["trained"]["recipe"]["out"] == ""
     assert about["trained"]["data"] == [Path(recipe.data[0]).name]
     network = load_sampler(path)
+    kernels, seen = recipe.problems.kernels, (recipe.features,)
+    assert declared(network) == Declaration("upsampler", hr_size=32, degradations=kernels, looked_through=seen)
     assert network.config == TINY
     assert not torch.equal(network.stem.weight, ConditionalGenerator(TINY).stem.weight)
 
@@ -326,7 +331,8 @@ def local(tmp_path, faces) -> LocalRecipe:
 
 def test_a_second_stage_learns_on_crops(local, recipe, tmp_path):
     torch.manual_seed(0)
-    save_prior(tmp_path / "first.safetensors", ConditionalGenerator(TINY, "first"), {})
+    facts = {"degradations": ("area", "x"), "looked_through": ("squeezenet",)}
+    save_prior(tmp_path / "first.safetensors", ConditionalGenerator(TINY, "first"), {}, **facts)
     path = train(replace(local, first=str(tmp_path / "first.safetensors")))
     found = lines(local)
     assert [line["images"] for line in found] == [4, 8, 12, 16]
@@ -338,6 +344,8 @@ def test_a_second_stage_learns_on_crops(local, recipe, tmp_path):
     both = load_sampler(path.with_name("chain.safetensors"))
     assert isinstance(both, Chain)
     assert both.resolution == 128
+    assert declared(both).degradations == facts["degradations"]
+    assert declared(both).looked_through == ("squeezenet", local.features)
     assert both.name == "first-tiny-local"
     assert torch.equal(both.second.stem.weight, second.stem.weight)
     with Image.open(Path(local.out) / "grids" / "000000016.png") as grid:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from preimage.declaration import Declaration, declared
 from preimage.errors import RecipeError
 from preimage.generate.progan import ProGAN, ProGANConfig
 from preimage.train.progan import Plan, Recipe, Stage, build_run, make_plan, shrink, train
@@ -107,6 +108,7 @@ def test_what_a_run_leaves_behind(whole):
     assert about["trained"]["recipe"]["batches"] == [4, 4, 2]
     assert "/" not in json.dumps(about["trained"])  # nobody's folders
     prior = load_prior(out / "prior.safetensors")
+    assert declared(prior) == Declaration("prior", hr_size=prior.resolution, looked_through=())
     assert isinstance(prior, ProGAN)
     assert (prior.name, prior.config) == ("tiny", whole.generator)
     assert bool(torch.isfinite(prior.sample([0, 1])).all())

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from preimage.declaration import Declaration, declared
 from preimage.degrade.style_vae import StyleVAE, StyleVAEConfig
 from preimage.errors import RecipeError
 from preimage.train.recipes import load_recipe
@@ -84,6 +85,7 @@ def test_what_a_run_leaves_behind(whole):
     assert about["trained"]["data"] == ["sharp", "small"]
     assert "/" not in json.dumps(about["trained"])  # nobody's folders
     model = load_degradation(out / "degradation.safetensors")
+    assert declared(model) == Declaration("degradation", model.lr_size, model.hr_size, looked_through=())
     assert isinstance(model, StyleVAE)
     assert (model.name, model.config) == ("tiny", whole.generator)
 

@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from preimage.declaration import Declaration, declared
 from preimage.errors import RecipeError
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.features import SqueezeNet
 from preimage.train.recipes import load_recipe
 from preimage.train.stylegan2 import DiscriminatorSettings, Imagine, Recipe, build_discriminator, build_run, train
-from preimage.weight_files import read_metadata
+from preimage.weight_files import read_declaration, read_metadata
 from preimage.weights import load_prior
 
 
@@ -76,6 +77,8 @@ def test_what_a_run_leaves_behind(recipe):
     prior = load_prior(path)
     assert isinstance(prior, StyleGAN2)
     assert prior.name == "tiny"
+    seen = ("squeezenet",) if recipe.discriminator.kind == "projected" else ()
+    assert declared(prior) == Declaration("prior", hr_size=16, looked_through=seen)
     picture = prior.sample([0, 1])
     assert picture.shape == (2, 3, 16, 16)
     assert bool(torch.isfinite(picture).all())
@@ -88,6 +91,7 @@ def test_a_run_starts_from_an_exported_prior(recipe, tmp_path):
     generator, *_ = build_run(again)
     exported = load_prior(path).state_dict()
     assert all(torch.equal(value, exported[key]) for key, value in generator.state_dict().items())
+    assert declared(generator) == read_declaration(path)  # what it saw before counts when it is written again
     assert Path(train(again)).is_file()
     with pytest.raises(RecipeError, match="not a StyleGAN2 of the shape"):
         build_run(replace(again, generator=StyleGAN2Config(16, 64, 8, 8, 8, 2)))

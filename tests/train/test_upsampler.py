@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from preimage.declaration import Declaration, declared
 from preimage.degrade.style_vae import StyleVAE, StyleVAEConfig
 from preimage.errors import RecipeError
 from preimage.nets.attention import AttentionConfig, AttentionNetwork
@@ -28,7 +29,7 @@ from preimage.nets.baselines import (
 from preimage.train.recipes import TRAINERS, list_recipes, load_recipe, recipe_summary
 from preimage.train.upsampler import build_run, describe, train
 from preimage.train.upsampler_settings import EDSRRecipe, RDNRecipe, Recipe, SRCNNRecipe, SRResNetRecipe
-from preimage.weight_files import read_metadata, save_prior
+from preimage.weight_files import read_declaration, read_metadata, save_prior
 from preimage.weights import load_upsampler
 
 TINY = {"lr_size": 4, "width": 8}
@@ -84,6 +85,7 @@ def test_what_a_run_leaves_behind(network, tmp_path, faces):
     assert about["trained"]["images_seen"] == 24
     assert "/" not in json.dumps(about["trained"])  # nobody's folders
     model = load_upsampler(path)
+    assert declared(model) == Declaration("upsampler", scale=model.scale, degradations=("bicubic",), looked_through=())
     assert type(model) is network
     assert model.config == recipe.generator
 
@@ -152,8 +154,10 @@ def test_every_degradation(recipe, tmp_path):
         (str(tmp_path / "style.safetensors"), {"styles": recipe.data, "native": (4, 64)}),
     ):
         run = replace(recipe, images=8, degradation=name, out=f"{recipe.out}-{len(found)}", **more)
-        about = read_metadata(train(run))["trained"]
+        path = train(run)
+        about = read_metadata(path)["trained"]
         assert "/" not in json.dumps(about)
+        assert read_declaration(path).degradations == ({"style.safetensors": "style"}.get(Path(name).name, name),)
         found[len(found)] = lines(run)[0]["psnr_bicubic"]
     assert len(set(found.values())) == 5
     assert found[2] < found[0]

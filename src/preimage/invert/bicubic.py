@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.candidates import Candidates
-from preimage.errors import WeightsError
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
 from preimage.invert.method import Capabilities, Method
 from preimage.invert.problem import Problem
 from preimage.invert.settings import Settings
-from preimage.weights import load_prior, load_upsampler, weight_table
+from preimage.weights import declaration_of, load_prior, load_upsampler
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,4 @@ class Bicubic(Method):
 
 def _network(name: str | Path | None) -> Any:
     """A prior or an upsampler of this name."""
-    table = weight_table()
-    if str(name) in table and table[str(name)].kind == "upsampler":
-        return load_upsampler(name)
-    try:
-        return load_prior(name)
-    except WeightsError:
-        if name is None or not os.path.isfile(name):  # also for names that no file can have
-            raise
-        return load_upsampler(name)
+    return load_upsampler(name) if declaration_of(name).kind == "upsampler" else load_prior(name)

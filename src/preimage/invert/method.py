@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from preimage.candidates import Candidates
+from preimage.declaration import declared
 from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import LearnedDegradation
 from preimage.device import resolve_device, resolve_precision
@@ -157,6 +158,12 @@ class Method:
     def networks(self) -> Mapping[str, Any]:
         """What it answers with, by role ("prior", "weights"), for provenance."""
         return {}
+
+    @property
+    def trained_for(self) -> tuple[str, ...]:
+        """Names of the degradations whose photos its networks learned to answer; empty where that plays no part, or nobody knows."""
+        found = filter(None, map(declared, self.networks.values()))
+        return tuple(dict.fromkeys(name for declaration in found for name in declaration.degradations))
 
     def describe(self, settings: Settings | None = None) -> dict[str, Any]:
         """Networks and settings, JSON-serialisable, for run.yaml."""

@@ -34,7 +34,7 @@ from preimage.measure.report import MethodReport, Report
 from preimage.measure.suite import Suite, build_suite
 from preimage.results import is_whole
 from preimage.seeds import parse_seeds
-from preimage.weights import training_record
+from preimage.weights import declaration_of
 
 
 def bench(
@@ -228,9 +228,9 @@ def _operations(folder: Path, options: Mapping[str, Any], seed: int, degradation
 
 def _flattered(prior: str, suite: Suite) -> list[str]:
     """The judges that a network was trained to please."""
-    trained = training_record(prior)
+    declares = declaration_of(prior)
     partial = [
-        f"fd-{name}" for name, judge in JUDGES.items() if f"fd-{name}" in suite.sets and is_partial(judge, trained)
+        f"fd-{name}" for name, judge in JUDGES.items() if f"fd-{name}" in suite.sets and is_partial(judge, declares)
     ]
     if not partial:
         return []

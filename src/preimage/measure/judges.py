@@ -1,12 +1,11 @@
-"""Which feature networks judge a prior, and which of them may: what trained a prior flatters it."""
+"""Which feature networks judge a prior, and which of them may: what a prior looked through flatters it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from preimage.declaration import Declaration
 from preimage.measure.networks import NETWORKS, NetworkEntry, load_network
 from preimage.nets.features import FeatureNetwork
 
@@ -47,24 +46,6 @@ JUDGES: dict[str, Judge] = {
 }
 
 
-def training_features(trained: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The feature networks that a prior's discriminator looked through, of what its file says under `trained`.
-
-    Returns:
-        Names out of `nets.features.FEATURE_NETWORKS`; none for a discriminator on pixels; None where the file does not say.
-    """
-    recipe = trained.get("recipe", {})
-    if isinstance(recipe.get("features"), str):  # a recipe of train/posterior.py
-        return (recipe["features"],)
-    discriminator = recipe.get("discriminator", {})
-    if "kind" not in discriminator:
-        return () if "drift" in recipe else None  # a recipe of train/progan.py, whose discriminator sees pixels
-    if discriminator["kind"] != "projected":
-        return ()
-    features = discriminator.get("features", ())
-    return (features,) if isinstance(features, str) else tuple(features)
-
-
-def is_partial(judge: Judge, trained: Mapping[str, Any]) -> bool:
-    """Whether the prior was trained on features such as this judge's, so that its verdict flatters."""
-    return any(name in judge.trains_as for name in training_features(trained) or ())
+def is_partial(judge: Judge, declaration: Declaration) -> bool:
+    """Whether a network looked through features such as this judge's while it was trained, so that its verdict flatters."""
+    return any(name in judge.trains_as for name in declaration.looked_through or ())

@@ -215,3 +215,8 @@ class Chain(nn.Module):
     def metadata(self) -> dict[str, Any]:
         """What a weight file must say to rebuild this module."""
         return {"architecture": "chain", "config": asdict(self.config)}
+
+
+def build_chain(config: ChainConfig, name: str) -> Chain:
+    """A chain of this shape, untrained."""
+    return Chain(ConditionalGenerator(config.first), LocalGenerator(config.second), name)

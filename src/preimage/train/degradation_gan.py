@@ -236,7 +236,7 @@ def export(average: DegradationGAN, recipe: Recipe, run: Run) -> Path:
         weights = Path(recipe.feature_weights).name
         about = asdict(replace(recipe, out="", data=names, real=real, held=held, feature_weights=weights))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*names, *real]}
-        save_prior(path, average, trained)
+        save_prior(path, average, trained, looked_through=(recipe.features,) if recipe.delta else ())
     run.accelerator.wait_for_everyone()
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,8 +21,21 @@ from preimage.weights import load_degradation
 CORRUPT = "corrupt"
 """The bicubic downscaling, with what goes wrong besides (`preimage.degrade.corrupt`)."""
 
-Degrader = Callable[[Tensor], Tensor]
-"""Sharp faces (n, 3, R, R) in [0, 1] -> photos (n, 3, r, r), as 8-bit files would hold them. Draws from torch's own generator."""
+
+@dataclass(frozen=True)
+class Degrader:
+    """Sharp faces (n, 3, R, R) in [0, 1] -> photos (n, 3, r, r), as 8-bit files would hold them. Draws from torch's own generator.
+
+    Attributes:
+        name: of the degradation.
+        take: the photos.
+    """
+
+    name: str
+    take: Callable[[Tensor], Tensor]
+
+    def __call__(self, faces: Tensor) -> Tensor:
+        return self.take(faces)
 
 
 def make_degrader(
@@ -55,11 +69,11 @@ def make_degrader(
         raise RecipeError(f"styles: {degradation} takes over none; leave them out, or set degradation to style-vae.")
     if linear:
         name = "bicubic" if degradation == CORRUPT else degradation
-        return _linear(name, hr_size, lr_size, corruptions)
+        return Degrader(degradation, _linear(name, hr_size, lr_size, corruptions))
     return _learned(degradation, hr_size, lr_size, styles, native, torch.device(device))
 
 
-def _linear(name: str, hr_size: int, lr_size: int, corruptions: Sequence[str]) -> Degrader:
+def _linear(name: str, hr_size: int, lr_size: int, corruptions: Sequence[str]) -> Callable[[Tensor], Tensor]:
     operator, wrong = make_operator(name, hr_size=hr_size, lr_size=lr_size), [parse_corruption(c) for c in corruptions]
 
     def degrade(faces: Tensor) -> Tensor:
@@ -105,4 +119,4 @@ def _learned(
             noise = means[chosen] + spreads[chosen] * noise
         return eight_bit(apply_learned(network, faces, noise))
 
-    return degrade
+    return Degrader(network.name, degrade)

@@ -176,13 +176,14 @@ class Run:
             save_png(self.folder / "grids" / f"{self.progress.images:09d}.png", contact_sheet(rows, cell=cell))
         self.save()
 
-    def export(self, module: nn.Module, recipe: Any) -> Path:
+    def export(self, module: nn.Module, recipe: Any, looked_through: Sequence[str]) -> Path:
         """Write the module as a self-describing half-precision file, prior.safetensors; of paths it keeps the names."""
         path = self.folder / "prior.safetensors"
         if self.accelerator.is_main_process:
             names = [Path(source).name for source in recipe.data]
             about = asdict(recipe) | {"out": "", "data": names}
-            save_prior(path, module, {"images_seen": self.progress.images, "recipe": about, "data": names})
+            trained = {"images_seen": self.progress.images, "recipe": about, "data": names}
+            save_prior(path, module, trained, looked_through=looked_through)
         self.accelerator.wait_for_everyone()
         return path
 

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preimage.declaration import declared, remember
+from preimage.degrade.learned import LearnedDegradation
 from preimage.invert.sampler import answer, draw
 from preimage.nets.conditional import (
     FLOOR,
@@ -160,7 +162,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop or done or every(recipe.snapshot, before, run.progress.images):
             shown = grid(average, held if len(held) else pictures, recipe)
             run.snapshot(shown, columns=ANSWERS + 2, cell=max(128, g.resolution))
-            path = export(average, recipe, run, before_it)
+            path = export(average, recipe, run, before_it, camera)
         if stop:
             break
     return path
@@ -276,14 +278,19 @@ def grid(model: Generator, faces: Pictures | Crops, recipe: Recipe) -> Tensor:
     return torch.cat(rows).clamp(0, 1)
 
 
-def export(average: Generator, recipe: Recipe, run: Run, first: ConditionalGenerator | None = None) -> Path:
+def export(
+    average: Generator,
+    recipe: Recipe,
+    run: Run,
+    first: ConditionalGenerator | None = None,
+    camera: LearnedDegradation | None = None,
+) -> Path:
     """Write the averaged network as a self-describing half-precision file; of paths it keeps the names."""
     path = run.folder / "posterior.safetensors"
     if run.accelerator.is_main_process:
         names = [plain_source(source) for source in recipe.data]
         weights = Path(recipe.feature_weights).name
         init = Path(recipe.init).name
-        camera = Path(recipe.degradation).name
         about = asdict(
             replace(
                 recipe,
@@ -292,16 +299,21 @@ def export(average: Generator, recipe: Recipe, run: Run, first: ConditionalGener
                 feature_weights=weights,
                 init=init,
                 init_discriminator="",
-                degradation=camera,
+                degradation=Path(recipe.degradation).name,
             )
         )
         if isinstance(recipe, LocalRecipe):
             about["first"] = Path(recipe.first).name
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": names}
-        save_prior(path, average, trained)
+        degradations = (*recipe.problems.kernels, *([camera.name] if camera is not None else []))
+        save_prior(path, average, trained, degradations=degradations, looked_through=(recipe.features,))
         if first is not None and isinstance(average, LocalGenerator):
-            both = chain(first, average)
-            save_prior(run.folder / "chain.safetensors", both, {**trained, "first_stage": first.name})
+            both, before = chain(first, average), declared(first)
+            remember(both, before)
+            degradations = before.degradations if before is not None else ()  # its photos come to the first stage
+            trained |= {"first_stage": first.name}
+            whole = run.folder / "chain.safetensors"
+            save_prior(whole, both, trained, degradations=degradations, looked_through=(recipe.features,))
     run.accelerator.wait_for_everyone()
     return path
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from preimage.declaration import declared, remember
 from preimage.errors import RecipeError
 from preimage.invert.sampler import load_sampler
 from preimage.nets.conditional import ConditionalGenerator
@@ -29,7 +30,9 @@ def build_run(
     """Generator, discriminator and their optimisers, as a run starts with them."""
     g = build(recipe)
     if recipe.init:
-        grow(g, load_upsampler(recipe.init))
+        start = load_upsampler(recipe.init)
+        grow(g, start)
+        remember(g, declared(start))
     network = load_features(recipe.features, recipe.feature_weights)
     d = ProjectedDiscriminator(network, recipe.feature_size, recipe.width, recipe.pixel_width, g.resolution)
     if recipe.init_discriminator:

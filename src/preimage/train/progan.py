@@ -248,7 +248,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             with evaluating(average):
                 grid = average(z_grid, stage.depth, alpha).clamp(0, 1)
             run.snapshot(grid, cell=128)
-            path = run.export(average.at(stage.depth, stage.alpha), recipe)
+            path = run.export(average.at(stage.depth, stage.alpha), recipe, looked_through=())
         if stop:
             break
     return path

@@ -203,7 +203,7 @@ def export(average: StyleVAE, recipe: Recipe, run: Run) -> Path:
         data, real, held = ([plain_source(s) for s in paths] for paths in (recipe.data, recipe.real, recipe.held))
         about = asdict(replace(recipe, out="", data=data, real=real, held=held))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*data, *real]}
-        save_prior(path, average, trained)
+        save_prior(path, average, trained, looked_through=())
     run.accelerator.wait_for_everyone()
     return path
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from preimage.declaration import declared, remember
 from preimage.errors import RecipeError
 from preimage.generate.stylegan2 import StyleGAN2
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
@@ -58,6 +59,7 @@ def build_run(recipe: Recipe) -> tuple[StyleGAN2, Discriminator, torch.optim.Opt
                 f"init: {recipe.init} is not a StyleGAN2 of the shape under `generator:`; make them equal."
             )
         g.load_state_dict(start.state_dict())
+        remember(g, declared(start))
     opt_g, opt_d = (
         torch.optim.Adam(
             network.parameters(), lr=rate, betas=(recipe.betas[0] ** power, recipe.betas[1] ** power), eps=1e-8
@@ -205,9 +207,12 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             run.snapshot(grid)
             exported = copy.deepcopy(average).cpu().float()
             exported.refit()
-            weights = Path(recipe.discriminator.feature_weights).name  # nobody's folders
+            d_settings = recipe.discriminator
+            weights = Path(d_settings.feature_weights).name  # nobody's folders
             path = run.export(
-                exported, replace(recipe, discriminator=replace(recipe.discriminator, feature_weights=weights))
+                exported,
+                replace(recipe, discriminator=replace(d_settings, feature_weights=weights)),
+                looked_through=(d_settings.features,) if d_settings.kind == "projected" else (),
             )
         if stop:
             break

@@ -136,7 +136,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         stop = due and run.report(stop_after)
         if stop or ended or every(recipe.snapshot, before, run.progress.images):
             run.snapshot(grid(average, held, degrade, recipe), SHOWN, cell=96)
-            path = export(average, recipe, run)
+            path = export(average, recipe, run, degrade.name)
         if stop:
             break
     return path
@@ -171,15 +171,20 @@ def grid(model: Upscaler, held: Pictures, degrade: Degrader, recipe: Recipe) -> 
     return torch.cat([plain, bicubic(photos, model.scale), made, faces]).clamp(0, 1)
 
 
-def export(average: Upscaler, recipe: Recipe, run: Run) -> Path:
-    """Write the averaged network as a self-describing half-precision file; of paths it keeps the names."""
+def export(average: Upscaler, recipe: Recipe, run: Run, taken_by: str) -> Path:
+    """Write the averaged network as a self-describing half-precision file; of paths it keeps the names.
+
+    Args:
+        average, recipe, run: of the training.
+        taken_by: name of what made the photos.
+    """
     path = run.folder / "upsampler.safetensors"
     if run.accelerator.is_main_process:
         data, styles = ([plain_source(s) for s in paths] for paths in (recipe.data, recipe.styles))
         degradation, init = Path(recipe.degradation).name, Path(recipe.init).name
         about = asdict(replace(recipe, out="", data=data, styles=styles, degradation=degradation, init=init))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*data, *styles]}
-        save_prior(path, average, trained)
+        save_prior(path, average, trained, degradations=(taken_by,), looked_through=())
     run.accelerator.wait_for_everyone()
     return path
 
