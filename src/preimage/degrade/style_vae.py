@@ -167,10 +167,9 @@ class StyleVAE(DegradationNetwork):
         Args:
             photos: (n, 3, lr_size, lr_size) in [0, 1], 2 or more.
         """
-        *layers, norm, _ = self.style_encoder
-        x = (photos * 2 - 1).contiguous(memory_format=torch.channels_last)
-        for layer in layers:
-            x = layer(x)
+        norm = self.style_encoder[-2]
+        x = self.style_encoder[:-2]((photos * 2 - 1).contiguous(memory_format=torch.channels_last))
+        assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(x.mean(0))
         norm.running_var.copy_(x.var(0))
 
