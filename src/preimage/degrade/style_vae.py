@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -167,9 +167,8 @@ class StyleVAE(DegradationNetwork):
         Args:
             photos: (n, 3, lr_size, lr_size) in [0, 1], 2 or more.
         """
-        norm = self.style_encoder[-2]
         x = self.style_encoder[:-2]((photos * 2 - 1).contiguous(memory_format=torch.channels_last))
-        assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
+        norm = cast(Any, self.style_encoder[-2])
         norm.running_mean.copy_(x.mean(0))
         norm.running_var.copy_(x.var(0))
 
