@@ -159,9 +159,8 @@ def upsample_folder(
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, weights=weights, preset=preset, device=device, precision=precision, batch=batch)
     guides, chosen = split_controls(loaded, controls or {})
-    configured = loaded.configure(
-        chosen, wanted, guides.keys()
-    )  # before a folder is marked with settings that cannot work
+    # before a folder is marked with settings that cannot work
+    configured = loaded.configure(chosen, wanted, guides.keys())
     ready = as_guides(loaded, guides)
     if variants and not reseed_handle(loaded):
         raise MethodError(f"{loaded.name} has nothing to draw anew; leave out the variants.")

@@ -181,9 +181,11 @@ def search(
 def _patient(walkers: Walkers, error: Tensor, patience: int) -> Tensor:
     """Whether each candidate still makes progress, or has not waited for it too long, (m,) bool on the CPU; patience 0 waits for ever."""
     steps = walkers.best.steps
+    if not patience:
+        return torch.ones_like(steps, dtype=torch.bool)
     progress = error < (1 - PROGRESS) * walkers.reached
     walkers.reached[progress], walkers.since[progress.cpu()] = error[progress], steps[progress.cpu()]
-    return (steps - walkers.since < patience) | (patience == 0)
+    return steps - walkers.since < patience
 
 
 def geocross(latents: Tensor) -> Tensor:
