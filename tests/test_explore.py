@@ -102,7 +102,7 @@ def test_the_same_command_completes_what_is_missing(prior, face, tmp_path, monke
     assert main([*command, "0-3"]) == 0
     assert (out / "face" / "seed0000.png").stat().st_mtime_ns == first
     assert {p.name for p in (out / "face").glob("seed*")} == {f"seed{s:04d}.png" for s in range(4)}
-    monkeypatch.setattr(latent, "search", lambda *a, **k: pytest.fail("searched again"))
+    monkeypatch.setattr(latent, "Search", lambda *a, **k: pytest.fail("searched again"))
     before = (out / "summary.jsonl").read_text()
     assert main([*command, "0-3"]) == 0
     assert (out / "summary.jsonl").read_text() == before

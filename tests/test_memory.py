@@ -11,7 +11,7 @@ import torch
 import preimage
 from preimage import memory
 from preimage.errors import MethodError
-from preimage.invert import latent
+from preimage.invert.search import Search
 from preimage.memory import available, fitting, graph_bytes, is_out_of_memory, parse_batch
 
 CPU = torch.device("cpu")
@@ -80,17 +80,17 @@ def test_what_fits(monkeypatch):
 )
 def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tiny_prior, tiny_lr, monkeypatch, error):
     wanted = preimage.upsample(tiny_lr, range(5), prior=tiny_prior, method="pulse", device="cpu", steps=3, batch=1)
-    original, sizes = latent.search, []
+    original, sizes = Search.step, []
 
-    def short(prior, degradation, lr, seeds, *rest):
-        sizes.append(len(seeds))
-        if len(seeds) > 2:
+    def short(search):
+        sizes.append(len(search.rows))
+        if len(search.rows) > 2:
             raise error
-        return original(prior, degradation, lr, seeds, *rest)
+        return original(search)
 
-    monkeypatch.setattr(latent, "search", short)
+    monkeypatch.setattr(Search, "step", short)
     found = preimage.upsample(tiny_lr, range(5), prior=tiny_prior, method="pulse", device="cpu", steps=3)
-    assert sizes == [5, 2, 2, 1]
+    assert sizes == [5, *[2] * 6, *[1] * 3]
     assert found.seeds == wanted.seeds
     assert float((found.images - wanted.images).abs().max()) <= 1.01 / 255
 
@@ -99,7 +99,7 @@ def test_a_single_candidate_that_does_not_fit_is_said_so(tiny_prior, tiny_lr, mo
     def never(*_):
         raise MemoryError
 
-    monkeypatch.setattr(latent, "search", never)
+    monkeypatch.setattr(Search, "step", never)
     with pytest.raises(MethodError, match="tiny: not enough memory for a single candidate"):
         preimage.upsample(tiny_lr, range(3), prior=tiny_prior, method="pulse", device="cpu", steps=3)
 

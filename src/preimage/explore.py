@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,17 +15,18 @@ from preimage.candidates import Candidates, package_version
 from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import LearnedDegradation
 from preimage.device import resolve_threads
-from preimage.errors import MethodError, OccupiedError, OutputError, PreimageError
+from preimage.errors import MethodError
+from preimage.fill import Fill, Progress, Silent, Tally, Wanted, reseed_handle
 from preimage.image import picture_size
 from preimage.inputs import find_images, unique_stems
 from preimage.invert.guides import as_guides
-from preimage.invert.listener import Step
 from preimage.invert.method import Method
 from preimage.invert.problem import find_degradation
 from preimage.invert.registry import DEFAULT, load
-from preimage.results import ResultFolder, load_latents, save_latents
+from preimage.latent_files import load_latents
+from preimage.results import ResultFolder
 from preimage.seeds import MAX_COUNT, parse_seeds
-from preimage.session import Session, one_if_alike
+from preimage.session import Session, check_continues, one_if_alike, take_up
 from preimage.weight_files import sha256
 
 
@@ -102,73 +103,6 @@ def split_controls(method: Method, controls: Mapping[str, Any]) -> tuple[dict[st
     return guides, {name: value for name, value in controls.items() if name not in names}
 
 
-class Progress(Protocol):
-    """Who watches a folder job."""
-
-    def begin(self, total: int) -> None:
-        """So many candidates are wanted."""
-        ...
-
-    def step(self, step: Step) -> None:
-        """A batch went one step further; may raise `preimage.invert.listener.Stop`."""
-        ...
-
-    def done(self, made: int, kept: int = 0) -> None:
-        """So many candidates were written, and so many found from before."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Something for people."""
-        ...
-
-
-class Silent:
-    """Nobody watches."""
-
-    def begin(self, total: int) -> None: ...
-    def step(self, step: Step) -> None: ...
-    def done(self, made: int, kept: int = 0) -> None: ...
-    def say(self, text: str) -> None: ...
-
-
-@dataclass
-class Tally:
-    """What came of a folder run.
-
-    Attributes:
-        written, kept: candidates made now, candidates found from before.
-        exact: of those written, how many downscale byte for byte.
-        learned: of those written, how many answer to a learned degradation and therefore cannot be exact.
-        l1: sum over those of the L1 that they reach, grey levels.
-        tolerated: of those written, how many answer within a tolerance by choice, and are therefore not called exact.
-        within: how many of them keep to it.
-        tolerance: that tolerance, grey levels.
-        problems: what failed, one message each.
-    """
-
-    written: int = 0
-    kept: int = 0
-    exact: int = 0
-    learned: int = 0
-    l1: float = 0.0
-    tolerated: int = 0
-    within: int = 0
-    tolerance: float = 0.0
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, part: Candidates, written: Sequence[int]) -> None:
-        """Count candidates of a batch that were written."""
-        self.written += len(written)
-        self.exact += int(part.exact[written].sum())
-        if part.l1 is not None:
-            self.learned += len(written)
-            self.l1 += float(part.l1[written].sum())
-        elif part.tolerance:
-            self.tolerated += len(written)
-            self.within += int(part.within[written].sum())
-            self.tolerance = part.tolerance
-
-
 def upsample_folder(
     inputs: Sequence[str | Path],
     output: str | Path,
@@ -195,6 +129,8 @@ def upsample_folder(
 ) -> Tally:
     """`upsample` over files, folders and globs, into a folder of results that the same call completes after a stop.
 
+    Photos of one size run together where the method can (`Method.sample_each`): what counts is candidates, not photos.
+
     Args:
         inputs: files, folders, globs.
         output: see the layout in `preimage.results.ResultFolder`.
@@ -202,7 +138,7 @@ def upsample_folder(
         degradation: name of a linear one, or name, path or hub id of a learned one; None takes the method's own.
         variants: for each candidate also so many with its finest random numbers drawn anew (the last "reseed" of
             `Capabilities.handles` that its network has), `seed0000_noise0000.png`.
-        latents: keep the latents of every batch made now, `latents0000.safetensors`, named by its first seed.
+        latents: keep the latents of candidates made now, a batch's in one file named by its first seed, `latents0000.safetensors`.
         at: such a file, to go on from; it must hold every seed that is asked for.
         overwrite: replace results of other settings.
         controls: of the method, and its further inputs as paths.
@@ -223,18 +159,19 @@ def upsample_folder(
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, weights=weights, preset=preset, device=device, precision=precision, batch=batch)
     guides, chosen = split_controls(loaded, controls or {})
-    session = Session(loaded, watch.step)
-    session.configure(chosen, wanted, guides.keys())  # before a folder is marked with settings that cannot work
+    # before a folder is marked with settings that cannot work
+    configured = loaded.configure(chosen, wanted, guides.keys())
     ready = as_guides(loaded, guides)
-    if variants and not _reseed(loaded):
+    if variants and not reseed_handle(loaded):
         raise MethodError(f"{loaded.name} has nothing to draw anew; leave out the variants.")
     start = load_latents(at, wanted) if at is not None else None
+    check_continues(loaded, start)
     wanted = one_if_alike(loaded, wanted, watch.say)
     degradation = degradation or loaded.capabilities.default_degradation
     source = find_degradation(degradation, border)
     loaded.answers_to(source)
     settings = {
-        "method": loaded.describe(session.settings),
+        "method": loaded.describe(configured),
         "degradation": degradation,
         "border": border,
         "reduce": reduce,
@@ -261,45 +198,7 @@ def upsample_folder(
             *(f"preimage: {note}" for note in folder.notes),
         ]:
             watch.say(note)
-        for path in paths:
-            try:
-                lr = session.pose(path, source, scale, reduce=reduce, **ready).lr
-                for note in session.notes:
-                    watch.say(f"{path}: {note}")
-                target = folder.claim(stems[path], lr, overwrite)
-                todo = folder.missing(stems[path], wanted, variants, loaded.resolution_for(lr.shape[-1]))
-                tally.kept += len(wanted) - len(todo)
-                watch.done(0, kept=len(wanted) - len(todo))
-                rows = (
-                    None if start is None else {name: x[[wanted.index(s) for s in todo]] for name, x in start.items()}
-                )
-                for part in session.more(todo, rows) if todo else ():
-                    if latents and part.latents:  # first, so that a finished candidate never lacks them
-                        save_latents(target / f"latents{part.seeds[0]:04d}.safetensors", part)
-                    written = folder.write(stems[path], part)
-                    _write_variants(folder, stems[path], loaded, part, variants)
-                    tally.add(part, written)
-                    watch.done(len(part))
-                if todo or not (target / "grid.png").is_file():
-                    folder.grid(stems[path], lr, wanted)
-            except PreimageError as error:
-                if isinstance(error, OutputError) and not isinstance(error, OccupiedError):
-                    raise  # nothing further can be written
-                text = str(error) if str(path) in str(error) else f"{path}: {error}"
-                tally.problems.append(text)
-                watch.say(f"preimage: {text}")
+        todo = Wanted(wanted, variants, start, latents, overwrite)
+        pose = partial(take_up, loaded, degradation=source, scale=scale, reduce=reduce, **ready)
+        Fill(loaded, configured, folder, todo, pose, watch, tally).run({path: stems[path] for path in paths})
     return tally
-
-
-def _reseed(method: Method) -> str:
-    """The handle that draws a method's finest random numbers anew; empty where it has none."""
-    names = [handle.name for handle in method.capabilities.handles if handle.kind == "reseed"]
-    there = [name for name in names if name in method.handle_names()]
-    return there[-1] if there else ""
-
-
-def _write_variants(folder: ResultFolder, stem: str, method: Method, part: Candidates, variants: int) -> None:
-    for i, seed in enumerate(part.seeds if variants else ()):
-        for first in range(0, variants, len(part)):  # as many at once as the search took
-            varied = method.steer(part, i, {_reseed(method): 1.0}, range(variants)[first : first + len(part)])
-            folder.write(stem, varied, variant_of=seed)

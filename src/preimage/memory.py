@@ -153,16 +153,16 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def halved(seeds: Sequence[int], what: str) -> int:
+def halved(batch: Sequence[object], what: str) -> int:
     """Half of a batch that did not fit.
 
     Raises:
         MethodError: it was a single one.
     """
     free_memory()
-    if len(seeds) < 2:
+    if len(batch) < 2:
         raise MethodError(
             f"{what}: not enough memory for a single candidate. Close other programs, or choose a smaller prior or --precision "
             "bf16."
         )
-    return len(seeds) // 2
+    return len(batch) // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,14 +23,14 @@ from preimage.files import (
     read_yaml,
     save_png,
     to_yaml,
-    write_bytes_atomic,
     write_text_atomic,
 )
 from preimage.image import open_image, read_image
+from preimage.latent_files import add_latents
 from preimage.locks import Holder
 from preimage.processes import changing, remove_litter
 from preimage.sheet import candidate_grid
-from preimage.texts import finite, one_line
+from preimage.texts import finite
 
 # what may differ between two calls that fill the same folder
 FREE = ("inputs", "seeds", "device", "batch", "threads", "versions", "save_latents", "variants", "trained_for")
@@ -244,6 +244,17 @@ class ResultFolder:
         self.done[key] = line
         self._read = _mark(summary)
 
+    def keep_latents(self, stem: str, candidates: Candidates, first: int) -> None:
+        """Keep latents to go on from in DIR/<stem>/latents<first>.safetensors, beside those of candidates that are listed.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with changing(self.path):
+            self._refresh()
+            path = self.place(stem) / f"latents{first:04d}.safetensors"
+            add_latents(path, candidates, lambda seed: (stem, seed_file(seed)) in self.done)
+
     def grid(self, stem: str, lr: Tensor, seeds: Iterable[int]) -> Path | None:
         """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty."""
         seeds = [s for s in seeds if (self.path / stem / seed_file(s)).is_file()]
@@ -256,42 +267,6 @@ class ResultFolder:
             candidate_grid(lr, images, [f"seed {s}" for s in seeds], certainty(images) if len(seeds) > 1 else None),
         )
         return path
-
-
-def save_latents(path: Path, candidates: Candidates) -> None:
-    """Latents to continue from, as safetensors, replaced at once or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    from safetensors.torch import save
-
-    tensors = {name: value.contiguous() for name, value in candidates.latents.items()}
-    write_bytes_atomic(path, save(tensors, {"seeds": json.dumps(candidates.seeds)}))
-
-
-def load_latents(path: str | Path, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Latents to go on from, of a file of `save_latents`, one row for each seed.
-
-    Raises:
-        InputError: no such file, a damaged one, or one that lacks a seed.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            there = json.loads((file.metadata() or {})["seeds"])
-            rows = [there.index(seed) for seed in seeds]
-            return {name: file.get_tensor(name)[rows] for name in file.keys()}  # noqa: SIM118, no mapping
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{path}: holds no latents ({one_line(error)}). Give a file that `preimage upsample --save-latents` wrote."
-        ) from None
-    except (ValueError, IndexError):
-        asked = ",".join(map(str, seeds))
-        raise InputError(
-            f"{path}: holds the seeds {there}, but {asked} are asked for; give --seeds that it holds."
-        ) from None
 
 
 def is_listed(line: Mapping[str, Any]) -> bool:

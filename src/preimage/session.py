@@ -1,6 +1,6 @@
 """One warm method and one photo at a time: ask for more candidates, turn handles of one, stop. No files, no network protocol.
 
-The folder job (`preimage.explore`) is one user of it; an interactive page can be another.
+`preimage.upsample` is one user of it; an interactive page can be another. The folder job, which takes many photos, is `preimage.fill`.
 """
 
 from __future__ import annotations
@@ -68,23 +68,14 @@ class Session:
         Args:
             picture: a small square face in any form of `preimage.image.as_picture`.
             degradation: see `Method.pose`.
-            scale: checked against the method's size where given.
-            border: of a linear degradation that is named.
-            reduce: side to which a larger photo is brought first (`preimage.invert.problem.reduce`); what comes out answers to that.
+            scale, border, reduce: see `take_up`.
             **guides: further inputs of the method, in any form of `preimage.invert.guides.as_guide`; None leaves one out.
 
         Raises:
             PreimageError: of the kind that fits.
         """
-        if (size := picture_size(picture)) is not None:
-            smaller = reduced_size(*size, reduce)
-            check_sides(*smaller, self.method.resolution_for(smaller[0]), scale)  # before anything is decoded
-        found = as_picture(picture)
-        lr, self.notes = reduced(found.pixels, reduce), found.notes
-        if lr.shape != found.pixels.shape:
-            self.notes += (f"reduced to {lr.shape[-1]}x{lr.shape[-2]} pixels, which is what its candidates answer to",)
-        check_sides(lr.shape[-1], lr.shape[-2], self.method.resolution_for(lr.shape[-1]), scale)
-        self.problem, self.candidates = self.method.pose(lr, degradation, border, **as_guides(self.method, guides)), []
+        self.problem, self.notes = take_up(self.method, picture, degradation, scale, border, reduce, **guides)
+        self.candidates = []
         return self.problem
 
     def more(
@@ -102,8 +93,7 @@ class Session:
         """
         if self.problem is None:
             raise MethodError("no photo was taken up; call pose() first.")
-        if at is not None and not self.method.capabilities.continues:
-            raise MethodError(f"{self.method.name} cannot go on from latents; leave them out.")
+        check_continues(self.method, at)
         wanted = parse_seeds(seeds)
         if not again:
             made = {c.seeds[0] for c in self.candidates}
@@ -134,6 +124,40 @@ class Session:
             raise Stop
 
 
+def take_up(
+    method: Method,
+    picture: object,
+    degradation: Degradation | LearnedDegradation | Source | str | None = None,
+    scale: float | None = None,
+    border: str = "renormalise",
+    reduce: int | None = None,
+    **guides: Any,
+) -> tuple[Problem, tuple[str, ...]]:
+    """A picture as a problem for a method, and what was changed of it before, for people.
+
+    Args:
+        method: loaded.
+        picture: a small square face in any form of `preimage.image.as_picture`.
+        degradation: see `Method.pose`.
+        scale: checked against the method's size where given.
+        border: of a linear degradation that is named.
+        reduce: side to which a larger photo is brought first (`preimage.invert.problem.reduce`); what comes out answers to that.
+        **guides: further inputs of the method, in any form of `preimage.invert.guides.as_guide`; None leaves one out.
+
+    Raises:
+        PreimageError: of the kind that fits.
+    """
+    if (size := picture_size(picture)) is not None:
+        smaller = reduced_size(*size, reduce)
+        check_sides(*smaller, method.resolution_for(smaller[0]), scale)  # before anything is decoded
+    found = as_picture(picture)
+    lr, notes = reduced(found.pixels, reduce), found.notes
+    if lr.shape != found.pixels.shape:
+        notes += (f"reduced to {lr.shape[-1]}x{lr.shape[-2]} pixels, which is what its candidates answer to",)
+    check_sides(lr.shape[-1], lr.shape[-2], method.resolution_for(lr.shape[-1]), scale)
+    return method.pose(lr, degradation, border, **as_guides(method, guides)), notes
+
+
 def one_if_alike(method: Method, seeds: Sequence[int], say: Callable[[str], None] | None = None) -> tuple[int, ...]:
     """The seeds that are worth making: one of a method without chance."""
     if method.capabilities.many or len(seeds) <= 1:
@@ -141,3 +165,13 @@ def one_if_alike(method: Method, seeds: Sequence[int], say: Callable[[str], None
     if say is not None:
         say(f"{method.name} gives the same picture for every seed: one candidate is written, that of seed {seeds[0]}.")
     return (seeds[0],)
+
+
+def check_continues(method: Method, at: Mapping[str, Tensor] | None) -> None:
+    """Refuse latents to go on from where a method takes none.
+
+    Raises:
+        MethodError: with the mend.
+    """
+    if at is not None and not method.capabilities.continues:
+        raise MethodError(f"{method.name} cannot go on from latents; leave them out.")

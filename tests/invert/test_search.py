@@ -12,8 +12,12 @@ from preimage.degrade.linear import bicubic
 from preimage.errors import MethodError
 from preimage.generate.prior import w_to_sphere
 from preimage.invert import search as module
-from preimage.invert.search import FORWARDS_PER_STEP, geocross, norms, search, start
+from preimage.invert.problem import Problem
+from preimage.invert.queue import Ask, Row
+from preimage.invert.search import FORWARDS_PER_STEP, Search, geocross, norms, search, start
 from preimage.invert.search_settings import SearchSettings, fixed, linear1cycle, linear1cycledrop
+from preimage.invert.walk import select
+from preimage.seeds import normal
 
 OPERATOR = bicubic(16, lr_size=4)
 
@@ -115,6 +119,29 @@ def test_a_finished_candidate_leaves_the_batch(tiny_prior, tiny_lr):
     assert (found.steps[~done] == 60).all()
 
 
+@pytest.mark.parametrize("noise", ["fixed", "resampled", "optimised"])
+@pytest.mark.parametrize("optimiser", ["adam", "adamax", "sgd", "sgdm"])
+def test_it_does_not_matter_beside_whom_and_when_a_candidate_begins(tiny_prior, tiny_lr, optimiser, noise):
+    rate = 0.4 if optimiser.startswith("ada") else 0.02
+    settings = SearchSettings(steps=12, eps=0, optimiser=optimiser, lr=rate, patience=9, degradation_noise=noise)
+    photos, shaken = [tiny_lr, tiny_lr.flip(-1), 1 - tiny_lr], Shaken()
+    rows = [Row(Ask(Problem(lr, shaken, 16), [4, 9]), place) for lr in photos for place in (0, 1)]
+    running, found = Search(tiny_prior, shaken, settings), {}
+    for step in range(40):
+        running.join({0: rows[:2], 3: rows[2:5], 7: rows[5:]}.get(step, []))
+        if not running.rows:
+            break
+        done, part = running.step()
+        found |= {row: select(part, torch.tensor([i])) for i, row in enumerate(done)}
+    assert step >= 14  # the last one is on its way when the first are done
+    for row in rows:
+        alone = search(tiny_prior, shaken, row.ask.problem.lr, [row.seed], settings)
+        assert found[row].steps.tolist() == alone.steps.tolist()
+        torch.testing.assert_close(found[row].trace, alone.trace, rtol=1e-3, atol=1e-4, equal_nan=True)
+        torch.testing.assert_close(found[row].latents, alone.latents, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found[row].degradation, alone.degradation, rtol=1e-3, atol=1e-3)
+
+
 def test_within_eps_only_the_spread_of_the_rows_improves(tiny_prior, tiny_lr):
     eps = 0.05  # generous: reached at once
     found = search(tiny_prior, OPERATOR, tiny_lr, range(3), SearchSettings(steps=40, eps=eps, geocross=1.0))
@@ -159,6 +186,16 @@ class Pooled:
 
     def __call__(self, pictures, noise=None):
         return F.avg_pool2d(pictures, 4)
+
+
+class Shaken(Pooled):
+    """One that has noise: the brightness of each colour."""
+
+    def draw(self, seeds, stream="degradation"):
+        return normal(seeds, (3,), stream)
+
+    def __call__(self, pictures, noise=None):
+        return super().__call__(pictures) + 0.02 * noise[:, :, None, None]
 
 
 def test_any_differentiable_degradation_will_do(tiny_prior, tiny_lr):

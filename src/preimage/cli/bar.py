@@ -9,7 +9,7 @@ from preimage.invert.listener import Step
 
 
 class Bar:
-    """Candidates done, candidates per second, steps of the batch at work (`preimage.explore.Progress`)."""
+    """Candidates done, candidates per second, steps of the batch at work (`preimage.fill.Progress`)."""
 
     def __init__(self) -> None:
         self._bar: Any = None

@@ -1,9 +1,9 @@
-"""What PULSE and SR-NAM share as methods: a prior, batches of seeds, and candidates out of what a search found."""
+"""What PULSE and SR-NAM share as methods: a prior, batches that stay full, and candidates out of what a search found."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -16,11 +16,13 @@ from preimage.errors import MethodError
 from preimage.generate.prior import Prior
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
-from preimage.invert.method import Method, check_rows, network_or_load
+from preimage.invert.method import Method, network_or_load
 from preimage.invert.problem import GREY_LEVELS, Problem
-from preimage.invert.search import Found, search
+from preimage.invert.queue import Ask, Queue, Row, by_photo
+from preimage.invert.search import Search
 from preimage.invert.search_settings import SearchSettings
 from preimage.invert.settings import Settings
+from preimage.invert.walk import Found, select
 from preimage.memory import fitting, graph_bytes, halved, unless_out_of_memory
 from preimage.nets.layers import freeze
 from preimage.weights import load_prior
@@ -48,6 +50,11 @@ class LatentSearch(Method):
     def networks(self) -> Mapping[str, Any]:
         return {"prior": self.prior}
 
+    @property
+    def together(self) -> int:
+        """See `Method.together`: as many as fit into memory, where no batch was chosen."""
+        return self.batch or fitting(self.device, self.resolution, self._graph_of_one)
+
     def sample(
         self,
         problem: Problem,
@@ -57,32 +64,38 @@ class LatentSearch(Method):
         at: Mapping[str, Tensor] | None = None,
     ) -> Iterator[Candidates]:
         """See `Method.sample`; the settings are `SearchSettings`."""
-        chosen = cast(SearchSettings, settings or self.settings)
-        check_rows(at, seeds)
-        size = self.batch or fitting(self.device, self.resolution, self._graph_of_one)
-        seeds, first = tuple(seeds), 0
-        while first < len(seeds):
-            began, part = time.monotonic(), seeds[first : first + size]
-            rows = None if at is None else {name: x[first : first + len(part)] for name, x in at.items()}
-            found = unless_out_of_memory(partial(self._search, problem, part, chosen, listener, rows))
-            if found is None:  # too many for the memory there is, also for what follows
-                self.batch = size = halved(part, self.prior.name)
-                continue
-            first += len(part)
-            yield self._finish(found, problem, part, began)
-            if found.stopped:
-                return
+        return _in_order(self._searched([Ask(problem, seeds, at)], settings, listener), len(seeds), self.together)
 
-    def _search(
-        self,
-        problem: Problem,
-        seeds: tuple[int, ...],
-        settings: SearchSettings,
-        listener: Listener | None,
-        at: Mapping[str, Tensor] | None,
-    ) -> Found:
+    def sample_each(
+        self, asks: Iterable[Ask], settings: Settings | None = None, listener: Listener | None = None
+    ) -> Iterator[tuple[Ask, Candidates]]:
+        """See `Method.sample_each`: a candidate that is done makes room for the next, of the same photo or of another."""
+        for rows, part in self._searched(asks, settings, listener):
+            yield rows[0].ask, part
+
+    def _searched(
+        self, asks: Iterable[Ask], settings: Settings | None, listener: Listener | None
+    ) -> Iterator[tuple[list[Row], Candidates]]:
+        """Candidates as they are found, those of one photo that end with the same step together."""
+        queue, size = Queue(asks), self.together
+        while rows := queue.take(size):
+            degradation = rows[0].ask.problem.degradation
+            search = Search(self.prior, degradation, cast(SearchSettings, settings or self.settings), listener)
+            while rows or search.rows:
+                done = unless_out_of_memory(partial(self._step, search, rows))
+                if done is None:  # too many for the memory there is, also for what follows; all begin again
+                    queue.put_back(search.rows)
+                    self.batch = size = halved(search.rows, self.prior.name)
+                    break
+                yield from self._finish(*done)
+                if search.stopped:
+                    return
+                rows = queue.take(size - len(search.rows), search.rows[0]) if search.rows else []
+
+    def _step(self, search: Search, rows: Sequence[Row]) -> tuple[list[Row], Found]:
         with autocast(self.device, self.dtype), torch.enable_grad():
-            return search(self.prior, problem.degradation, problem.lr, seeds, settings, listener, at)
+            search.join(rows)
+            return search.step()
 
     def _graph_of_one(self) -> int:
         """Bytes that the graph of one candidate takes; measured once, by one forward pass."""
@@ -93,9 +106,25 @@ class LatentSearch(Method):
                 self._graph = graph_bytes(self.prior, lambda: self.prior.synthesize(latents, noise))
         return self._graph
 
-    def _finish(self, found: Found, problem: Problem, seeds: tuple[int, ...], began: float) -> Candidates:
-        return finish(
-            found.images, problem, seeds, method=self.name, prior=self.prior.name, error_before=GREY_LEVELS * found.mse.sqrt(),
-            steps=found.steps, noise=found.degradation, began=began,
-            latents={"latents": found.latents, **{f"noise{i}": x for i, x in enumerate(found.noise)}},
-        )  # fmt: skip
+    def _finish(self, rows: list[Row], found: Found) -> Iterator[tuple[list[Row], Candidates]]:
+        for ask, places in by_photo(rows):
+            own, part = [rows[i] for i in places], select(found, torch.tensor(places))
+            yield own, finish(
+                part.images, ask.problem, [row.seed for row in own], method=self.name, prior=self.prior.name,
+                error_before=GREY_LEVELS * part.mse.sqrt(), steps=part.steps, noise=part.degradation,
+                began=time.monotonic() - float(part.seconds.sum()),
+                latents={"latents": part.latents, **{f"noise{i}": x for i, x in enumerate(part.noise)}},
+            )  # fmt: skip
+
+
+def _in_order(parts: Iterable[tuple[list[Row], Candidates]], n: int, size: int) -> Iterator[Candidates]:
+    """One photo's candidates in the order of its seeds, `size` at a time, and at last what a run had that was stopped."""
+    waiting: dict[int, Candidates] = {}
+    first = 0
+    for rows, part in parts:
+        waiting |= {row.place: candidate for row, candidate in zip(rows, part, strict=True)}
+        while first < n and all(i in waiting for i in range(first, min(first + size, n))):
+            yield Candidates.cat([waiting.pop(i) for i in range(first, min(first + size, n))])
+            first += size
+    if waiting:
+        yield Candidates.cat([waiting[i] for i in sorted(waiting)])

@@ -13,9 +13,9 @@ class Step:
     """One step of a batch.
 
     Attributes:
-        index: which step, from 0.
+        index: which step, from 0; of the candidate that is furthest where they did not begin together.
         of: how many there are at most.
-        seeds: the candidates still at work.
+        seeds: the candidates still at work, of one photo or of several.
         error: (n,) of those, RMS difference to the photo in grey levels, as far as they have come.
         preview: what they look like now, (n, 3, R, R) in [0, 1]; costs nothing until it is called.
     """
@@ -33,6 +33,25 @@ class Stop(Exception):
 
 Listener = Callable[[Step], None]
 """Called after each step; it may raise `Stop`."""
+
+
+class Hearing:
+    """A listener that remembers whether it ended the run.
+
+    Args:
+        listener: told of every step; None: nobody.
+
+    Attributes:
+        stopped: whether it raised `Stop`.
+    """
+
+    def __init__(self, listener: Listener | None) -> None:
+        self.stopped, self._listener = False, listener
+
+    def __call__(self, step: Step) -> None:
+        if self._listener is not None and stops(self._listener, step):
+            self.stopped = True
+            raise Stop
 
 
 def stops(listener: Listener, step: Step) -> bool:

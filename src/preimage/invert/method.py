@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,10 +20,11 @@ from preimage.degrade.learned import LearnedDegradation
 from preimage.device import resolve_device, resolve_precision
 from preimage.errors import MethodError, OperatorError
 from preimage.image import check_lr
-from preimage.invert.listener import Listener
+from preimage.invert.listener import Hearing, Listener
 from preimage.invert.problem import Problem, Source, degradation_for, find_degradation
+from preimage.invert.queue import Ask
 from preimage.invert.settings import Settings
-from preimage.memory import AUTO, parse_batch
+from preimage.memory import AUTO, MOST, parse_batch
 from preimage.nets.fingerprint import fingerprint
 
 
@@ -263,6 +264,32 @@ class Method:
         """
         raise NotImplementedError
 
+    def sample_each(
+        self, asks: Iterable[Ask], settings: Settings | None = None, listener: Listener | None = None
+    ) -> Iterator[tuple[Ask, Candidates]]:
+        """Candidates of several photos, each as soon as it is there, in any order; `settings` and `listener` as in `sample`.
+
+        Here each photo is sampled by itself. A method that answers several together overrides it; the same photo and seed must
+        give the same picture.
+
+        Args:
+            asks: photos and their seeds; taken one by one, when there is room for another.
+
+        Yields:
+            Which photo, and candidates of it.
+        """
+        hearing = Hearing(listener)
+        for ask in asks:
+            for part in self.sample(ask.problem, ask.seeds, settings, hearing, ask.at):
+                yield ask, part
+            if hearing.stopped:
+                return
+
+    @property
+    def together(self) -> int:
+        """How many candidates run together."""
+        return self.batch or MOST.get(self.device.type, 8)
+
     def upsample(
         self,
         lr: Tensor,
@@ -312,19 +339,6 @@ class Method:
 
     def _steer(self, candidate: Candidates, changes: Mapping[str, Any], seeds: Sequence[int]) -> Candidates:
         raise NotImplementedError
-
-
-def check_rows(at: Mapping[str, Tensor] | None, seeds: Sequence[int]) -> None:
-    """Refuse latents to go on from that are not one row for each seed.
-
-    Raises:
-        MethodError: with both numbers.
-    """
-    for name, x in (at or {}).items():
-        if len(x) != len(seeds):
-            raise MethodError(
-                f"{name} of {len(x)} candidates to go on from, but {len(seeds)} seeds; give one for each."
-            )
 
 
 def network_or_load(given: Any, loader: Any) -> Any:

@@ -7,7 +7,7 @@ the network: x = E y + G(A⁺y, z), then x + A⁺(y − A x). So it was trained,
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -20,23 +20,19 @@ from preimage.degrade.linear import LinearOperator
 from preimage.device import autocast
 from preimage.errors import MethodError, OperatorError
 from preimage.invert.finish import finish
-from preimage.invert.listener import Listener, Step, stops
-from preimage.invert.method import Capabilities, Handle, Input, Method, check_rows, network_or_load
+from preimage.invert.method import Capabilities, Handle, Input, network_or_load
+from preimage.invert.one_pass import OnePass
 from preimage.invert.problem import Problem
+from preimage.invert.queue import Row, latents_of, photos_of
 from preimage.invert.sampler import LEVELS, Sampler, answer, blend, draw, encode, load_sampler
 from preimage.invert.settings import Settings, setting
-from preimage.memory import halved, unless_out_of_memory
-from preimage.nets.conditional import LEVELS as STAGE
+from preimage.memory import unless_out_of_memory
 from preimage.nets.conditional import SHARPNESS, ConditionalGenerator
 from preimage.nets.layers import freeze
 from preimage.nets.local import Chain
 
 MOST = 64.0
 """Largest tolerance in grey levels; beyond it a photo says too little."""
-BATCH = 16
-"""Answers of up to 128 pixels that are made together where `batch` is "auto", fewer of larger ones; a pass keeps no graph."""
-
-
 KEY = "z-"
 """Latents of candidates are the random numbers of each level, under its name behind this."""
 
@@ -90,7 +86,7 @@ HELP = {
 }
 
 
-class Posterior(Method):
+class Posterior(OnePass):
     """One pass of a network for each answer; `weights` is that network. See `Method`."""
 
     name = "posterior"
@@ -115,7 +111,6 @@ class Posterior(Method):
             )
         freeze(network, self.device)
         self.network: Sampler = network
-        self.batch = self.batch or max(1, min(BATCH, BATCH * 128**2 // self.resolution**2))
         self._known: tuple[Tensor, LinearOperator, dict[str, Tensor]] | None = None  # the last reference
 
     @property
@@ -157,34 +152,15 @@ class Posterior(Method):
             )
         return super().pose(lr, *args, **guides)
 
-    def sample(
-        self,
-        problem: Problem,
-        seeds: Sequence[int],
-        settings: Settings | None = None,
-        listener: Listener | None = None,
-        at: Mapping[str, Tensor] | None = None,
-    ) -> Iterator[Candidates]:
-        """See `Method.sample`; the settings are `PosteriorSettings`, and `at` takes the place of what seeds draw."""
-        chosen, seeds = cast(PosteriorSettings, settings or self.settings), tuple(seeds)
-        check_rows(at, seeds)
-        first = 0
-        while first < len(seeds):
-            began, part = time.monotonic(), seeds[first : first + (self.batch or BATCH)]
-            rows = None if at is None else {name: x[first : first + len(part)] for name, x in at.items()}
-            z = self.random(part, chosen, problem, rows)
-            images = unless_out_of_memory(partial(self._answers, problem, z, chosen.tolerance))
-            if images is None:
-                self.batch = halved(part, self.network.name)
-                continue
-            first += len(part)
-            found = self._finish(images, problem, part, z, chosen.tolerance, began)
-            stopped = listener is not None and stops(
-                listener, Step(0, 1, part, found.error_before, partial(images.clamp, 0, 1))
-            )
-            yield found
-            if stopped:
-                return
+    def answers(self, rows: Sequence[Row], settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `OnePass.answers`; the settings are `PosteriorSettings`."""
+        chosen, problem = cast(PosteriorSettings, settings), rows[0].ask.problem
+        z = self.random([row.seed for row in rows], chosen, problem, latents_of(rows))
+        operator = cast(LinearOperator, problem.degradation)
+        return self._answers(photos_of(rows), operator, z, chosen.tolerance), {KEY + name: x for name, x in z.items()}
+
+    def tolerance(self, settings: Settings) -> float:
+        return cast(PosteriorSettings, settings).tolerance
 
     def random(
         self,
@@ -236,26 +212,10 @@ class Posterior(Method):
             self._known = (reference, operator, encode(self.network, operator, reference))
         return self._known[2]
 
-    def _answers(self, problem: Problem, z: Mapping[str, Tensor], tolerance: float) -> Tensor:
-        """Pictures (n, 3, R, R) on the CPU."""
-        photo = problem.lr.to(self.device).expand(len(z[STAGE[0]]), -1, -1, -1)
-        operator = cast(LinearOperator, problem.degradation)
+    def _answers(self, photos: Tensor, operator: LinearOperator, z: Mapping[str, Tensor], tolerance: float) -> Tensor:
+        """Pictures (n, 3, R, R) of photos (n, 3, h, w), on the CPU."""
         with torch.no_grad(), autocast(self.device, self.dtype):
-            return answer(self.network, operator, photo, z, tolerance).cpu()
-
-    def _finish(
-        self,
-        images: Tensor,
-        problem: Problem,
-        seeds: Sequence[int],
-        z: Mapping[str, Tensor],
-        tolerance: float,
-        began: float,
-    ) -> Candidates:
-        return finish(
-            images, problem, seeds, method=self.name, prior=self.network.name, steps=1, tolerance=tolerance,
-            latents={KEY + name: x for name, x in z.items()}, began=began,
-        )  # fmt: skip
+            return answer(self.network, operator, photos.to(self.device), z, tolerance).cpu()
 
     def _steer(self, candidate: Candidates, changes: Mapping[str, Any], seeds: Sequence[int]) -> Candidates:
         """Levels of random numbers moved to fresh ones, and the sharpness set."""
@@ -269,8 +229,12 @@ class Posterior(Method):
             else:  # as far from the average as they were
                 usual = z[name].square().mean().sqrt()
                 z |= blend({name: z[name]}, {name: usual * fresh[name]}, [float(value)] * n)
-        problem = Problem(candidate.lr, candidate.degradation, self.resolution)
-        images = unless_out_of_memory(partial(self._answers, problem, z, candidate.tolerance))
+        problem, operator = Problem(candidate.lr, candidate.degradation, self.resolution), candidate.degradation
+        photos, tolerance = candidate.lr.expand(n, -1, -1, -1), candidate.tolerance
+        images = unless_out_of_memory(partial(self._answers, photos, cast(LinearOperator, operator), z, tolerance))
         if images is None:
             raise MethodError(f"{n} answers do not fit into memory at once; ask for fewer seeds.")
-        return self._finish(images, problem, seeds, z, candidate.tolerance, began)
+        return finish(
+            images, problem, seeds, method=self.name, prior=self.network.name, steps=1, tolerance=tolerance, began=began,
+            latents={KEY + name: x for name, x in z.items()},
+        )  # fmt: skip

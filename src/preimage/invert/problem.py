@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 from torch import Tensor
@@ -131,10 +132,9 @@ def find_degradation(given: Degradation | LearnedDegradation | Source | str, bor
         return given
     if isinstance(given, str):
         if given in OPERATORS:
-            name = given
-            return Source(
-                name, "linear", lambda side, size: make_operator(name, hr_size=side, lr_size=size, border=border)
-            )
+            make = partial(make_operator, given, border=border)
+            # photos of one size share one operator, and with it the pseudo-inverse that it keeps
+            return Source(given, "linear", lru_cache(64)(lambda side, size: make(hr_size=side, lr_size=size)))
         given = _learned(given)
     found = given if isinstance(given, Degradation) else Learned(given)
     if not isinstance(found, Degradation) or not isinstance(found.name, str):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError
-from preimage.invert.adam import Adam
+from preimage.invert.optimisers import OPTIMISERS
 from preimage.invert.problem import GREY_LEVELS
 from preimage.nets.conditional import LEVELS as STAGE
 from preimage.nets.conditional import SHARPNESS, ConditionalGenerator, standard_sharpness
@@ -132,15 +132,19 @@ def encode(
     z = {level: torch.zeros(1, *shape, device=truth.device) for level, shape in network.config.z_shapes.items()}
     told = {SHARPNESS: _sharpness_of(network, truth)} if SHARPNESS in z else {}
     z = {level: x for level, x in z.items() if level not in told}
-    optimiser = Adam([x.requires_grad_() for x in z.values()], lr=rate)
-    for _ in range(steps):
+    adam, moving = OPTIMISERS["adam"], [x.requires_grad_() for x in z.values()]
+    memory = [adam.begin(x) for x in moving]
+    for step in range(steps):
         with torch.enable_grad():
             miss = answer(network, operator, photo, z | told) - truth
             loss = miss.abs().mean() + F.avg_pool2d(miss, 2).abs().mean()
             loss = loss + 1e-6 * torch.stack([x.square().sum() for x in z.values()]).sum()
-            optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
-        optimiser.step()
+        with torch.no_grad():
+            for x, kept in zip(moving, memory, strict=True):
+                assert x.grad is not None
+                adam.update(x, x.grad, kept, [step + 1], [rate])
+                x.grad = None
     return told | {level: x.detach() / x.detach().square().mean().sqrt().clamp_min(1) for level, x in z.items()}
 
 

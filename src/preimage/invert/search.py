@@ -1,13 +1,13 @@
 """The latent search that PULSE and SR-NAM share: walk until the degraded picture is the photo.
 
-Many candidates run as one batch, yet each is alone: its own loss, its own best iterate, its own stop. A candidate that is
-done leaves the batch and stops costing.
+Many candidates run as one batch, yet each is alone: its own photo, its own loss, its own best iterate, its own stop. A candidate that
+is done leaves the batch and stops costing; another may take its place.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,8 +15,11 @@ from torch import Tensor
 from preimage.degrade.degradation import Degradation
 from preimage.generate.prior import Prior, sphere_to_w
 from preimage.invert.listener import Listener, Step, stops
-from preimage.invert.search_settings import OPTIMISERS, SCHEDULES, SearchSettings
-from preimage.invert.walk import leave, norms, start
+from preimage.invert.optimisers import OPTIMISERS
+from preimage.invert.problem import Problem
+from preimage.invert.queue import Ask, Row, latents_of, photos_of
+from preimage.invert.search_settings import SCHEDULES, SearchSettings
+from preimage.invert.walk import Found, Walkers, join, norms, select, start
 
 FORWARDS_PER_STEP = 2
 """A step is one forward and one backward pass; the prior is frozen, so the backward pass costs one forward more, not two."""
@@ -24,31 +27,165 @@ PROGRESS = 0.01
 """Relative fall of the error that patience waits for."""
 
 
-@dataclass
-class Found:
-    """What a search found, the best iterate of each candidate.
+class Search:
+    """A batch of candidates on their way to their photos (PULSE, sections 3.1 and 3.2; SR-NAM, section 3.4).
+
+    `join` puts candidates into the batch, `step` moves all of them once and takes out those that are done. What a candidate becomes
+    does not depend on the others, nor on when they join.
+
+    Args:
+        prior: a generator of pictures (n, 3, R, R).
+        degradation: what made the photos.
+        settings: how.
+        listener: called after each step.
 
     Attributes:
-        images: (n, 3, R, R), not clamped.
-        latents: W+ (n, rows, dimensions).
-        noise: one map (n, 1, side, side) per noise input of the prior.
-        mse: (n,) mean squared downscaling error on [0, 1] of that iterate.
-        steps: (n,) steps spent, also after the best iterate.
-        l1: (n,) mean absolute downscaling error on [0, 1] of that iterate.
-        trace: (n, steps) error of every step in the measure of the loss, NaN from where a candidate was done.
-        degradation: (n, …) noise of the degradation in that iterate, or None where it has none.
-        stopped: whether a listener ended the search.
+        rows: the candidates at work.
+        stopped: whether the listener ended the search.
     """
 
-    images: Tensor
-    latents: Tensor
-    noise: list[Tensor]
-    mse: Tensor
-    steps: Tensor
-    l1: Tensor
-    trace: Tensor
-    degradation: Tensor | None = None
-    stopped: bool = False
+    def __init__(
+        self, prior: Prior, degradation: Degradation, settings: SearchSettings, listener: Listener | None = None
+    ) -> None:
+        self.prior, self.degradation, self.settings = prior, degradation, settings
+        self.rows: list[Row] = []
+        self.stopped = False
+        self._listener = listener
+        self._walkers: Walkers | None = None
+        self._mean, self._std = (t.to(prior.mean_latent.device) for t in prior.gaussian_fit)
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Candidates that begin with the next step."""
+        if not rows:
+            return
+        self.rows += rows
+        seeds = [row.seed for row in rows]
+        fresh = start(self.prior, seeds, self.settings, self.degradation, latents_of(rows), photos_of(rows))
+        self._walkers = fresh if self._walkers is None else join(self._walkers, fresh)
+
+    def step(self) -> tuple[list[Row], Found]:
+        """Move every candidate once; those that are done, with the best iterate of each, in the order in which they joined.
+
+        The best is the lowest downscaling error until it is within eps, from then on the lowest spread of the rows.
+        """
+        began, settings, walkers = time.monotonic(), self.settings, self._walkers
+        assert walkers is not None
+        for p in walkers.moving():
+            p.requires_grad_(True)
+        latents = latents_at(self.prior, walkers.u, self._mean, self._std)
+        if settings.tied:
+            latents = latents.expand(-1, self.prior.latent_shape[0], -1)
+        noise = [*walkers.searched, *walkers.frozen]
+        images = self.prior.synthesize(latents, noise)
+        nuisance = walkers.degradation_noise(self.degradation, [row.seed for row in self.rows], settings)
+        misses = self.degradation(images, nuisance).float() - walkers.photos
+        mse, l1 = misses.square().mean(dim=(1, 2, 3)), misses.abs().mean(dim=(1, 2, 3))
+        error = l1 if settings.loss == "l1" else mse
+        spread = geocross(latents)
+        # within eps the error counts as eps: from there on only the spread of the rows is improved
+        loss = settings.l2 * error.clamp_min(settings.eps) + settings.geocross * spread
+
+        with torch.no_grad():
+            # any iterate within eps beats any outside
+            score = torch.where(error <= settings.eps, spread - 1e6, error)
+            better, best = score < walkers.score, walkers.best
+            walkers.score[better], best.mse[better], best.l1[better] = score[better], mse[better], l1[better]
+            best.images[better], best.latents[better] = images[better].float(), latents[better]
+            for kept, current in zip(best.noise, noise, strict=True):
+                kept[better] = current[better]
+            if best.degradation is not None and nuisance is not None:
+                best.degradation[better] = nuisance[better]
+            best.trace[torch.arange(len(error)), best.steps] = error
+            going = (error > settings.stop).cpu() & _patient(walkers, error, settings.patience)
+        if self._listener is not None and stops(self._listener, self._report(going)):
+            self.stopped = True
+        going &= (best.steps + 1 < settings.steps) & (not self.stopped)
+        if going.any():
+            torch.autograd.backward(loss.sum())
+            self._descend()
+        best.steps += 1
+        best.seconds += (time.monotonic() - began) / len(self.rows)
+        return self._leave(going)
+
+    @torch.no_grad()
+    def _descend(self) -> None:
+        """Every candidate one step down its gradients, at the rate of its own step, and back onto its spheres."""
+        walkers, settings = self._walkers, self.settings
+        assert walkers is not None
+        steps, moving = walkers.best.steps.tolist(), walkers.moving()
+        rates = [settings.lr * SCHEDULES[settings.schedule](step / settings.steps) for step in steps]
+        counts = [step + 1 for step in steps]
+        for p, memory in zip(moving, walkers.memory, strict=True):
+            if p.grad is not None:
+                OPTIMISERS[settings.optimiser].update(p, p.grad, memory, counts, rates)
+            p.grad = None
+        if settings.sphere:
+            for p, radius in zip(moving, walkers.radii, strict=True):
+                p.mul_(radius / norms(p))
+
+    def _leave(self, going: Tensor) -> tuple[list[Row], Found]:
+        """Take those that are done out of the batch."""
+        walkers, rows = self._walkers, self.rows
+        assert walkers is not None
+        found = select(walkers.best, ~going)
+        if not going.all():
+            self._walkers = select(walkers, going) if going.any() else None
+            self.rows = [row for row, goes in zip(rows, going.tolist(), strict=True) if goes]
+        return [row for row, goes in zip(rows, going.tolist(), strict=True) if not goes], found
+
+    def _report(self, going: Tensor) -> Step:
+        """What a listener is told: of the candidates that go on, the best so far."""
+        assert self._walkers is not None
+        best, where = self._walkers.best, going.to(self._walkers.score.device)
+        return Step(
+            int(best.steps.max()),
+            self.settings.steps,
+            tuple(row.seed for row, goes in zip(self.rows, going.tolist(), strict=True) if goes),
+            255 * best.mse[where].sqrt(),
+            lambda: best.images[where].clamp(0, 1),
+        )
+
+
+def search(
+    prior: Prior,
+    degradation: Degradation,
+    lr: Tensor,
+    seeds: Sequence[int],
+    settings: SearchSettings,
+    listener: Listener | None = None,
+    at: Mapping[str, Tensor] | None = None,
+) -> Found:
+    """Latents whose pictures degrade to one photo, all of its seeds as one batch.
+
+    Args:
+        prior, degradation, settings, listener: see `Search`.
+        lr: the photo, (3, h, w) in [0, 1].
+        seeds: one candidate each; the result of a seed does not depend on the others.
+        at: latents and noise maps to begin with (`Found`), by the names of `Candidates.latents`; None draws them.
+
+    Returns:
+        The best iterate of every candidate, in the order of the seeds.
+    """
+    ask, running = (
+        Ask(Problem(lr, degradation, prior.resolution), seeds, at),
+        Search(prior, degradation, settings, listener),
+    )
+    running.join([Row(ask, i) for i in range(len(seeds))])
+    rows, found = running.step()
+    while running.rows:
+        more, part = running.step()
+        rows, found = [*rows, *more], join(found, part)
+    return select(found, torch.tensor([row.place for row in rows]).argsort())
+
+
+def _patient(walkers: Walkers, error: Tensor, patience: int) -> Tensor:
+    """Whether each candidate still makes progress, or has not waited for it too long, (m,) bool on the CPU; patience 0 waits for ever."""
+    steps = walkers.best.steps
+    if not patience:
+        return torch.ones_like(steps, dtype=torch.bool)
+    progress = error < (1 - PROGRESS) * walkers.reached
+    walkers.reached[progress], walkers.since[progress.cpu()] = error[progress], steps[progress.cpu()]
+    return steps - walkers.since < patience
 
 
 def geocross(latents: Tensor) -> Tensor:
@@ -74,129 +211,3 @@ def geocross(latents: Tensor) -> Tensor:
 def latents_at(prior: Prior, u: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """The latents that points u of the spheres stand for: w, or, where the prior has no W (ProGAN), z on its own sphere."""
     return sphere_to_w(u, mean, std) if "W" in prior.spaces else u * std + mean
-
-
-def search(
-    prior: Prior,
-    degradation: Degradation,
-    lr: Tensor,
-    seeds: Sequence[int],
-    settings: SearchSettings,
-    listener: Listener | None = None,
-    at: Mapping[str, Tensor] | None = None,
-) -> Found:
-    """Find latents whose pictures degrade to the photo (PULSE, sections 3.1 and 3.2; SR-NAM, section 3.4).
-
-    Args:
-        prior: a generator of pictures (n, 3, R, R).
-        degradation: what made the photo.
-        lr: the photo, (3, h, w) in [0, 1].
-        seeds: one candidate each; the result of a seed does not depend on the others.
-        settings: how.
-        listener: called after each step.
-        at: latents and noise maps to begin with (`Found`), by the names of `Candidates.latents`; None draws them.
-
-    Returns:
-        The best iterate of every candidate: lowest downscaling error until it is within eps, from then on lowest spread
-        of the rows.
-    """
-    lr = lr.to(prior.mean_latent.device)
-    mean, std = (t.to(lr.device) for t in prior.gaussian_fit)
-    walkers = start(prior, seeds, settings, degradation, at)
-    optimiser = OPTIMISERS[settings.optimiser](walkers.parameters(), lr=settings.lr)
-    rows = prior.latent_shape[0]
-    n = len(seeds)
-    unknown = lr.new_full((n,), float("inf"))
-    best = Found(
-        images=lr.new_zeros(n, 3, prior.resolution, prior.resolution),
-        latents=lr.new_zeros(n, *prior.latent_shape),
-        noise=[lr.new_zeros(n, 1, s, s) for s in prior.noise_sizes],
-        mse=unknown,
-        steps=torch.zeros(n, dtype=torch.long),
-        l1=unknown.clone(),
-        trace=lr.new_full((n, settings.steps), float("nan")),
-        degradation=None if walkers.degradation is None else lr.new_zeros(walkers.degradation[:, 0].shape),
-    )
-    best_score = unknown.clone()
-    waits = _Patience(unknown.clone(), settings.patience)
-
-    for step in range(settings.steps):
-        latents = latents_at(prior, walkers.u, mean, std)
-        if settings.tied:
-            latents = latents.expand(-1, rows, -1)
-        noise = [*walkers.searched, *walkers.frozen]
-        images = prior.synthesize(latents, noise)
-        nuisance = walkers.degradation_noise(degradation, seeds, step, settings)
-        small = degradation(images, nuisance).float()
-        mse, l1 = (small - lr).square().mean(dim=(1, 2, 3)), (small - lr).abs().mean(dim=(1, 2, 3))
-        error = l1 if settings.loss == "l1" else mse
-        spread = geocross(latents)
-        # within eps the error counts as eps: from there on only the spread of the rows is improved
-        loss = settings.l2 * error.clamp_min(settings.eps) + settings.geocross * spread
-
-        with torch.no_grad():
-            # any iterate within eps beats any outside
-            score = torch.where(error <= settings.eps, spread - 1e6, error)
-            better = score < best_score[walkers.index]
-            where = walkers.index[better.cpu()]
-            best_score[where], best.mse[where], best.l1[where] = score[better], mse[better], l1[better]
-            best.images[where], best.latents[where] = images[better].float(), latents[better]
-            for kept, current in zip(best.noise, noise, strict=True):
-                kept[where] = current[better]
-            if best.degradation is not None and nuisance is not None:
-                best.degradation[where] = nuisance[better]
-            best.trace[walkers.index, step] = error
-            best.steps[walkers.index] += 1
-            going = (error > settings.stop) & waits.on(walkers.index, error, step)
-        if listener is not None and stops(listener, _step(step, settings, seeds, walkers.index[going.cpu()], best)):
-            best.stopped = True
-            break
-        if not going.any():
-            break
-
-        for group in optimiser.param_groups:
-            group["lr"] = settings.lr * SCHEDULES[settings.schedule](step / settings.steps)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss.sum())
-        optimiser.step()
-        if settings.sphere:
-            with torch.no_grad():
-                for p, radius in zip(walkers.parameters(), walkers.radii, strict=True):
-                    p.mul_(radius / norms(p))
-        if not going.all():
-            leave(walkers, optimiser, going)
-    return best
-
-
-def _step(index: int, settings: SearchSettings, seeds: Sequence[int], going: Tensor, best: Found) -> Step:
-    """What a listener is told: of the candidates that go on, the best so far."""
-    where = going.to(best.mse.device)
-    return Step(
-        index,
-        settings.steps,
-        tuple(seeds[i] for i in going.tolist()),
-        255 * best.mse[where].sqrt(),
-        lambda: best.images[where].clamp(0, 1),
-    )
-
-
-class _Patience:
-    """Which candidates still make progress.
-
-    Args:
-        reached: (n,) lowest errors that counted, infinite to begin with.
-        patience: steps without progress; 0 waits for ever.
-    """
-
-    def __init__(self, reached: Tensor, patience: int) -> None:
-        self.reached, self.patience = reached, patience
-        self.since = torch.zeros(len(reached), dtype=torch.long, device=reached.device)
-
-    def on(self, index: Tensor, error: Tensor, step: int) -> Tensor:
-        """Whether the candidates at `index` go on after this step, (m,) bool."""
-        if not self.patience:
-            return torch.ones_like(error, dtype=torch.bool)
-        progress = error < (1 - PROGRESS) * self.reached[index]
-        where = index[progress.cpu()]
-        self.reached[where], self.since[where] = error[progress], step
-        return step - self.since[index] < self.patience

@@ -1,22 +1,12 @@
-"""How to search: optimisers, schedules of the learning rate, and everything a user can turn."""
+"""How to search: schedules of the learning rate, and everything a user can turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from preimage.invert.adam import Adam
+from preimage.invert.optimisers import OPTIMISERS
 from preimage.invert.settings import Settings, setting
-
-OPTIMISERS: dict[str, Callable[..., Any]] = {
-    "adam": Adam,
-    "adamax": torch.optim.Adamax,
-    "sgd": torch.optim.SGD,
-    "sgdm": lambda params, lr: torch.optim.SGD(params, lr=lr, momentum=0.9),
-}
 
 
 def fixed(x: float) -> float:

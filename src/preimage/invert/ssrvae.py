@@ -6,8 +6,7 @@ where it is learned, its L1 is stated.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -15,15 +14,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from preimage.candidates import Candidates
 from preimage.device import autocast
 from preimage.errors import MethodError, OperatorError
-from preimage.invert.finish import finish
-from preimage.invert.listener import Listener
-from preimage.invert.method import Capabilities, Method, network_or_load
-from preimage.invert.problem import Problem
+from preimage.invert.method import Capabilities, network_or_load
+from preimage.invert.one_pass import OnePass
+from preimage.invert.queue import Row, photos_of
 from preimage.invert.settings import Settings
-from preimage.memory import unless_out_of_memory
 from preimage.nets.layers import freeze
 from preimage.nets.upscaler import Upscaler
 from preimage.weights import load_upsampler
@@ -34,7 +30,7 @@ class SSRVAESettings(Settings):
     """Controls of `SSRVAE`: none."""
 
 
-class SSRVAE(Method):
+class SSRVAE(OnePass):
     """One pass of a network for photos of any size; `weights` is that network, or a baseline on the same contract. See `Method`."""
 
     name = "ssrvae"
@@ -46,6 +42,7 @@ class SSRVAE(Method):
         degradations=("linear", "learned"),
     )
     presets: ClassVar[Mapping[str, SSRVAESettings]] = {"default": SSRVAESettings()}
+    network: Upscaler
 
     def load(self, prior: Any, weights: Any) -> None:
         network = network_or_load(weights, partial(load_upsampler, family=self.name))
@@ -68,28 +65,16 @@ class SSRVAE(Method):
     def networks(self) -> Mapping[str, Any]:
         return {"weights": self.network}
 
-    def sample(
-        self,
-        problem: Problem,
-        seeds: Sequence[int],
-        settings: Settings | None = None,
-        listener: Listener | None = None,
-        at: Mapping[str, Tensor] | None = None,
-    ) -> Iterator[Candidates]:
-        """One candidate, of the first seed; see `Method.sample`."""
-        if not seeds:
-            return
-        began = time.monotonic()
-        image = unless_out_of_memory(partial(self._answer, problem.lr))
-        if image is None:
-            high, wide = problem.lr.shape[-2:]
-            raise OperatorError(
-                f"{self.network.name}: a photo of {wide}x{high} does not fit into memory; bring it down first (--reduce)."
-            )
-        name = self.network.name
-        yield finish(image, problem, seeds[:1], method=self.name, prior=name, began=began, steps=1)
-
-    def _answer(self, lr: Tensor) -> Tensor:
+    def answers(self, rows: Sequence[Row], settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `OnePass.answers`."""
         with torch.no_grad(), autocast(self.device, self.dtype):
-            made: Tensor = self.network(lr[None].to(self.device)).float()
-            return made
+            made: Tensor = self.network(photos_of(rows).to(self.device)).float()
+            return made, {}
+
+    def fewer(self, rows: Sequence[Row]) -> int:
+        if len(rows) > 1:
+            return super().fewer(rows)
+        high, wide = rows[0].ask.problem.lr.shape[-2:]
+        raise OperatorError(
+            f"{self.network.name}: a photo of {wide}x{high} does not fit into memory; bring it down first (--reduce)."
+        )

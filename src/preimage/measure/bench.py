@@ -18,8 +18,9 @@ from preimage.candidates import package_version
 from preimage.collection import Collection
 from preimage.device import resolve_device
 from preimage.errors import MethodError, OperatorError
-from preimage.explore import Progress, Tally, upsample_folder
+from preimage.explore import upsample_folder
 from preimage.files import read_jsonl, save_png, write_text_atomic
+from preimage.fill import Progress, Tally
 from preimage.image import as_picture, open_image, read_image
 from preimage.invert.method import Method
 from preimage.invert.problem import find_degradation
