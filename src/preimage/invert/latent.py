@@ -16,7 +16,8 @@ from preimage.errors import MethodError
 from preimage.generate.prior import Prior
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
-from preimage.invert.method import Method, network_or_load
+from preimage.invert.method import Input, Method, network_or_load
+from preimage.invert.nearest import START, nearest
 from preimage.invert.problem import GREY_LEVELS, Problem
 from preimage.invert.queue import Ask, Queue, Row, by_photo
 from preimage.invert.search import Search
@@ -26,6 +27,10 @@ from preimage.invert.walk import Found, select
 from preimage.memory import fitting, graph_bytes, halved, unless_out_of_memory
 from preimage.nets.layers import freeze
 from preimage.weights import load_prior
+
+BEGIN_AT = Input(
+    START, "picture", help="a picture, such as another method's answer, at whose latents the search begins"
+)
 
 
 class LatentSearch(Method):
@@ -94,8 +99,16 @@ class LatentSearch(Method):
 
     def _step(self, search: Search, rows: Sequence[Row]) -> tuple[list[Row], Found]:
         with autocast(self.device, self.dtype), torch.enable_grad():
-            search.join(rows)
+            search.join(rows, self._beginning(rows, search.settings) if rows else None)
             return search.step()
+
+    def _beginning(self, rows: Sequence[Row], settings: SearchSettings) -> dict[str, Tensor] | None:
+        """Latents of the picture to begin at, where one was given and no latents; rows of a batch have the same guides."""
+        ask = rows[0].ask
+        picture = ask.problem.guides.get(START)
+        if picture is None or ask.at is not None:
+            return None
+        return nearest(self.prior, picture.to(self.device), [row.seed for row in rows], settings)
 
     def _graph_of_one(self) -> int:
         """Bytes that the graph of one candidate takes; measured once, by one forward pass."""

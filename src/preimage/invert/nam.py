@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from preimage.invert.latent import LatentSearch
+from preimage.invert.latent import BEGIN_AT, LatentSearch
 from preimage.invert.method import Capabilities
 from preimage.invert.search_settings import SearchSettings
 
@@ -44,6 +44,7 @@ class SRNAM(LatentSearch):
         prior=True,
         degradations=("linear", "learned"),
         default_degradation=DEGRADATION,
+        inputs=(BEGIN_AT,),
         continues=True,
     )
     presets: ClassVar[Mapping[str, SearchSettings]] = {

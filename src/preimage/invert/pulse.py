@@ -11,7 +11,7 @@ import torch
 from preimage.candidates import Candidates
 from preimage.degrade.learned import NOISE
 from preimage.invert.finish import finish
-from preimage.invert.latent import LatentSearch
+from preimage.invert.latent import BEGIN_AT, LatentSearch
 from preimage.invert.method import Capabilities, Handle
 from preimage.invert.problem import Problem
 from preimage.invert.search_settings import SearchSettings
@@ -36,6 +36,7 @@ class Pulse(LatentSearch):
         paper="Menon, Damian, Hu, Ravi, Rudin: PULSE, CVPR 2020",
         prior=True,
         degradations=("linear", "learned"),
+        inputs=(BEGIN_AT,),
         handles=(Handle(FINE_NOISE, "reseed", help="fine noise maps drawn anew, latent kept (section 4.4)"),),
         continues=True,
     )

@@ -54,13 +54,15 @@ class Search:
         self._walkers: Walkers | None = None
         self._mean, self._std = (t.to(prior.mean_latent.device) for t in prior.gaussian_fit)
 
-    def join(self, rows: Sequence[Row]) -> None:
-        """Candidates that begin with the next step."""
+    def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None) -> None:
+        """Candidates that begin with the next step, at these latents (`Candidates.latents`, one row each), or at their own, or at random ones."""
         if not rows:
             return
         self.rows += rows
         seeds = [row.seed for row in rows]
-        fresh = start(self.prior, seeds, self.settings, self.degradation, latents_of(rows), photos_of(rows))
+        fresh = start(
+            self.prior, seeds, self.settings, self.degradation, latents_of(rows) if at is None else at, photos_of(rows)
+        )
         self._walkers = fresh if self._walkers is None else join(self._walkers, fresh)
 
     def step(self) -> tuple[list[Row], Found]:

@@ -59,6 +59,7 @@ class SearchSettings(Settings):
         degradation_noise: of a learned degradation: fixed (one draw per seed), resampled (one per seed and step), or
             optimised together with the latents. A linear downscaling has none.
         patience: a candidate whose error did not fall by 1 % in so many steps is done; 0 never gives up.
+        start_steps: steps towards the picture to begin at, where one is given (`preimage.invert.nearest`), before the others.
     """
 
     steps: int = setting(100, low=1)
@@ -77,3 +78,4 @@ class SearchSettings(Settings):
     sphere: bool = True
     degradation_noise: str = setting("fixed", choices=DEGRADATION_NOISE)
     patience: int = setting(0, low=0)
+    start_steps: int = setting(100, low=1)
