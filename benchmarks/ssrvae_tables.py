@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from degradation_realism import enlarged, features, grid8
+from degradation_realism import content, enlarged, features, grid8
 from torch import Tensor
 
 from preimage.collection import Collection
+from preimage.degrade.learned import apply_learned
 from preimage.degrade.style_vae import StyleVAE
 from preimage.files import save_png
 from preimage.measure.distances import FeatureScale, frechet_distance, kernel_distance
@@ -102,35 +103,40 @@ def styles(args: argparse.Namespace, named: Mapping[str, str]) -> dict[str, Any]
     real, counted = natively_small(args, "val", side)
     seen, _ = natively_small(args, "train", side)
     goal = {label: features(judge, enlarged(real, high)) for label, judge in judges.items()}
-    units = {label: FeatureScale.of(features(judge, enlarged(seen, high))) for label, judge in judges.items()}
+    every, _ = small_faces([f"{args.small}/train"], side, (side, 10_000))
+    units = {
+        label: FeatureScale.of(features(judge, enlarged(to_tensor(every), high))) for label, judge in judges.items()
+    }
     sets = {"bicubic": (make_degrader("bicubic", high, side)(sharp), None), "natively small, train": (seen, None)}
     pick = torch.randint(len(seen), (2, len(sharp)), generator=torch.Generator().manual_seed(args.seed))
     for name, path in named.items():
         model: Any = load_degradation(path)
-        if not isinstance(model, StyleVAE):
-            raise SystemExit(f"{path}: holds no styleVAE.")
-        mean, log_spread = model.style(seen)
-        for source in ("photos", "Gaussian"):
-            first, second = (
-                _styled(model, sharp, mean[chosen], log_spread[chosen], source, seed)
-                for seed, chosen in enumerate(pick)
-            )
+        drawn: list[tuple[str, Any]] = [("Gaussian", None)]
+        if isinstance(model, StyleVAE):
+            drawn.insert(0, ("photos", model.style(seen)))
+        for source, around in drawn:
+            first, second = (_degraded(model, sharp, chosen, around, seed) for seed, chosen in enumerate(pick))
             sets[f"{name}, styles of {source}"] = first, float((first - second).abs().mean() * 255)
-    rows = {}
+    rows, identity = {}, load_network("mobilefacenet", args.weights)
     for name, (made, apart) in sets.items():
-        rows[name] = distances(judges, enlarged(made, high), goal, units) | (
-            {} if apart is None else {"styles apart": apart}
-        )
+        rows[name] = distances(judges, enlarged(made, high), goal, units)
+        if len(made) == len(sharp):
+            rows[name]["identity AUC"] = content(identity, enlarged(made, high), sharp)["auc"]
+        if apart is not None:
+            rows[name]["styles apart"] = apart
     if args.grid:
         show(args.grid, [sharp, *(made for made, _ in sets.values()), real])
     return {"sharp faces": len(sharp), "natively small, val": counted, "rows": rows}
 
 
-def _styled(model: StyleVAE, sharp: Tensor, mean: Tensor, log_spread: Tensor, source: str, seed: int) -> Tensor:
+def _degraded(model: Any, sharp: Tensor, chosen: Tensor, around: Any, seed: int) -> Tensor:
+    """In the chosen photos' styles, given as (means, log spreads) of all of them, or in those of the Gaussian."""
     z = normal(range(len(sharp)), (model.noise_dim,), f"table{seed}")
-    if source == "photos":
+    if around is not None:
+        mean, log_spread = (x[chosen] for x in around)
         z = mean + log_spread.exp() * z
-    return torch.cat([grid8(model(x, part)) for x, part in zip(sharp.split(BATCH), z.split(BATCH), strict=True)])
+    parts = zip(sharp.split(BATCH), z.split(BATCH), strict=True)
+    return torch.cat([grid8(apply_learned(model, x, part)) for x, part in parts])
 
 
 def pairs(args: argparse.Namespace, named: Mapping[str, str]) -> dict[str, Any]:
