@@ -165,21 +165,6 @@ def test_runs_of_others_are_left_alone(recipe):
         train(replace(recipe, kl=0.5))
 
 
-def test_a_discriminator_of_squares(whole):
-    """It sees squares that lie in the pictures, other ones each time, and the run with it ends as any other."""
-    recipe = replace(whole, critics=replace(whole.critics, patch=4, patches=3), out=whole.out + "-squares")
-    d = build_run(recipe)[1]
-    pictures = torch.rand(2, 3, 8, 8)
-    squares, others = d.seen(pictures), d.seen(pictures)
-    assert squares.shape == (6, 3, 4, 4)
-    assert not torch.equal(squares, others)
-    there = pictures.unfold(2, 4, 1).unfold(3, 4, 1).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
-    for i, square in enumerate(squares):
-        assert (there[i // 3] == square).flatten(1).all(1).any()
-    train(recipe)
-    assert all(np.isfinite(value) for line in lines(recipe) for value in line.values())
-
-
 def test_what_a_reconstruction_leaves_free():
     """Brightness and contrast cost nothing, less contrast wins nothing; noise, inversion and another picture cost what they hide."""
     torch.manual_seed(0)

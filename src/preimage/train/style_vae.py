@@ -42,26 +42,13 @@ class Judges(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         c = recipe.critics
-        self.side, self.squares = c.patch or recipe.generator.lr_size, c.patches if c.patch else 1
-        self.adversary = ResidualDiscriminator(self.side, c.widths, spectral=True)
+        self.adversary = ResidualDiscriminator(recipe.generator.lr_size, c.widths, spectral=True)
         self.mine = MINE(PairStatistic(c.statistic), c.decay, c.bound, shifts=8)
         self.noise = c.noise
 
     @property
     def statistic(self) -> PairStatistic:
         return cast(PairStatistic, self.mine.statistic)
-
-    def seen(self, pictures: Tensor) -> Tensor:
-        """What the discriminator sees of pictures (n, 3, h, w): random squares of each, (n * squares, 3, side, side)."""
-        room = pictures.shape[-1] - self.side + 1
-        if room == 1:
-            return pictures
-        n = len(pictures) * self.squares
-        picture = torch.arange(len(pictures), device=pictures.device).repeat_interleave(self.squares)[:, None, None]
-        top, left = torch.randint(room, (2, n, 1), device=pictures.device)
-        along = torch.arange(self.side, device=pictures.device)
-        rows, cols = (top + along)[:, :, None], (left + along)[:, None]
-        return pictures.permute(0, 2, 3, 1)[picture, rows, cols].permute(0, 3, 1, 2)
 
     def information(self, real: Tensor, made: Tensor, update: bool = False) -> tuple[Tensor, Tensor]:
         """Of small photos and results in their styles; see `MINE`."""
@@ -139,7 +126,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             with torch.autocast(**autocast):
                 value_d = value_d - d.information(styled[0], styled[1].detach(), update=True)[1]
         if recipe.adversary:
-            (seen_real,), (seen_made,) = (d.adversary.project(augment(d.seen(x), recipe.augment)) for x in (real, made))
+            (seen_real,), (seen_made,) = (d.adversary.project(augment(x, recipe.augment)) for x in (real, made))
             with torch.autocast(**autocast):
                 scores_real, scores_made = d.adversary([seen_real]), d.adversary([seen_made.detach()])
             value_d = value_d + losses.hinge_d(scores_real, scores_made)
@@ -180,10 +167,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if due:
             run.add(apart=apart(average, hr))
             if held is not None and recipe.adversary:
-                a = (shape.lr_size - d.side) // 2
-                middle, seen = slice(a, a + d.side), reals[:: recipe.crops]
-                run.add(score_held=mean_score(d.adversary, held[:, middle, middle]))
-                run.add(score_seen=mean_score(d.adversary, seen[:, middle, middle]))
+                seen = reals[:: recipe.crops]
+                run.add(score_held=mean_score(d.adversary, held), score_seen=mean_score(d.adversary, seen))
         stop = due and run.report(stop_after)
         if stop or ended or every(recipe.snapshot, before, run.progress.images):
             average.calibrate(to_tensor(reals[:: recipe.crops], accelerator.device))

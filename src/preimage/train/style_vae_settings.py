@@ -20,8 +20,6 @@ class Critics:
         bound, decay: of `preimage.train.mine.MINE`.
         noise: standard deviation, on [0, 1], of noise on the results that T looks at, so that only what a viewer could see tells of
             a style. Not in the paper, whose value is 0.
-        patch, patches: the discriminator sees so many random squares of that side of each picture, so that it judges what cameras
-            do, and not who is looking where; patch 0: whole pictures.
     """
 
     widths: tuple[int, ...] = (32, 32, 48, 48, 96, 96)
@@ -29,8 +27,6 @@ class Critics:
     bound: float = 10.0
     decay: float = 0.99
     noise: float = 0.0
-    patch: int = 0
-    patches: int = 4
 
 
 @dataclass(frozen=True)
@@ -109,16 +105,9 @@ class Recipe:
             "seed": ("seed",),
         }
         check(self, bounds)
-        check(
-            self.critics,
-            {"width": ("widths", "statistic"), "positive": ("bound",), "share": ("noise",), "count": ("patches",)},
-            "critics.",
-        )
+        check(self.critics, {"width": ("widths", "statistic"), "positive": ("bound",), "share": ("noise",)}, "critics.")
         check_choice("precision", self.precision, ("fp32", "bf16"))
         check_choice("augment", self.augment, AUGMENTATIONS)
-        patch, side = self.critics.patch, self.generator.lr_size
-        if patch and (patch % 4 or not 4 <= patch <= side):
-            raise RecipeError(f"critics.patch ({patch}) must be 0, or a multiple of 4 of at most lr_size ({side}).")
         if not 0 < self.critics.decay < 1:
             raise RecipeError(f"critics.decay ({self.critics.decay}) must be in (0, 1).")
         check_native(self.native)
