@@ -14,10 +14,12 @@ from typing import Any
 
 from embedding import arguments, embed
 
+from preimage.weight_files import read_metadata
+
 LIMIT = 5_000_000  # bytes
 
 
-def measured(path: Path) -> dict[str, Any]:
+def measured(path: Path, file: Path) -> dict[str, Any]:
     """What was measured, with the command that measures it again."""
     found: dict[str, Any] = json.loads(path.read_text())
     for judge, sets in found["distances"].items():
@@ -25,14 +27,16 @@ def measured(path: Path) -> dict[str, Any]:
             sets["network"][real]["fd"] >= sets["bicubic"][real]["fd"] for real in sets["network"]
         ):
             raise SystemExit(f"{path}: by fd-{judge} bicubic is nearer to natively small faces; train on.")
-    return {"command": "python benchmarks/degradation_realism.py"} | {k: v for k, v in found.items() if k != "model"}
+    name = read_metadata(file)["name"]
+    command = f"python benchmarks/degradation_realism.py --degradation {name}"
+    return {"command": command} | {k: v for k, v in found.items() if k != "model"}
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--metrics", type=Path, required=True)
     options = parser.parse_args()
-    embed(options.file, "degradation", options.description, measured(options.metrics), LIMIT)
+    embed(options.file, "degradation", options.description, measured(options.metrics, options.file), LIMIT)
 
 
 if __name__ == "__main__":
