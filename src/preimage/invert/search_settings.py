@@ -69,6 +69,8 @@ class SearchSettings(Settings):
         degradation_noise: of a learned degradation: fixed (one draw per seed), resampled (one per seed and step), or
             optimised together with the latents. A linear downscaling has none.
         patience: a candidate whose error did not fall by 1 % in so many steps is done; 0 never gives up.
+        spread: how far from the mean latent a search begins, and on its spheres stays: radii of so many times those of
+            random points; below 1 it trades variety for faces, as truncation does.
     """
 
     steps: int = setting(100, low=1)
@@ -87,3 +89,4 @@ class SearchSettings(Settings):
     sphere: bool = True
     degradation_noise: str = setting("fixed", choices=DEGRADATION_NOISE)
     patience: int = setting(0, low=0)
+    spread: float = setting(1.0, low=0, above=True)
