@@ -62,7 +62,7 @@ def test_another_operator_is_answered_exactly_too(tiny_prior):
 
 
 def test_fine_noise_varies_detail_and_keeps_the_latent(tiny_prior, tiny_lr):
-    pulse = Pulse(prior=tiny_prior)
+    pulse = Pulse(prior=tiny_prior, preset="paper")
     (found,) = pulse.upsample(tiny_lr, [0, 1], **QUICK)
     varied = pulse.steer(found, 1, {"noise": 1.0}, [0, 1, 2])
     assert varied.exact.all()

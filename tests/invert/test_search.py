@@ -160,6 +160,20 @@ def test_tied_rows_stay_in_w_and_tied_starts_may_part(tiny_prior, tiny_lr):
     assert torch.equal(begun[:, :1].expand_as(begun), begun)
 
 
+def test_spread_scales_the_spheres_that_a_search_stays_on(tiny_prior, tiny_lr, monkeypatch):
+    whole, near = (norms(start(tiny_prior, [0, 1], SearchSettings(spread=s)).u.detach()) for s in (1.0, 0.5))
+    torch.testing.assert_close(near, whole / 2)
+    on_the_way = []
+    original = module.sphere_to_w
+    monkeypatch.setattr(
+        module, "sphere_to_w", lambda u, *fit: (on_the_way.append(norms(u).detach()), original(u, *fit))[1]
+    )
+    search(tiny_prior, OPERATOR, tiny_lr, [0, 1], SearchSettings(steps=10, spread=0.5))
+    torch.testing.assert_close(on_the_way[-1], near)
+    noise = start(tiny_prior, [0], SearchSettings(spread=0.5)).searched[0]
+    assert torch.equal(noise, start(tiny_prior, [0], SearchSettings()).searched[0])
+
+
 def test_noise_is_searched_frozen_or_silent(tiny_prior, tiny_lr):
     settings = SearchSettings(steps=10, trainable_noise=2, silent_noise=(4,))
     before = start(tiny_prior, [0], settings)

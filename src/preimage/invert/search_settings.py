@@ -60,6 +60,8 @@ class SearchSettings(Settings):
             optimised together with the latents. A linear downscaling has none.
         patience: a candidate whose error did not fall by 1 % in so many steps is done; 0 never gives up.
         start_steps: steps towards the picture to begin at, where one is given (`preimage.invert.nearest`), before the others.
+        spread: how far from the mean latent a search begins, and on its spheres stays: radii of so many times those of
+            random points; below 1 it trades variety for faces, as truncation does.
     """
 
     steps: int = setting(100, low=1)
@@ -79,3 +81,4 @@ class SearchSettings(Settings):
     degradation_noise: str = setting("fixed", choices=DEGRADATION_NOISE)
     patience: int = setting(0, low=0)
     start_steps: int = setting(100, low=1)
+    spread: float = setting(1.0, low=0, above=True)
