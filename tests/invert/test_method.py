@@ -105,7 +105,7 @@ def test_what_a_method_has_no_use_for_is_refused(tiny_prior, tiny_lr):
     for wrong in ({"prior": "faces64"}, {"preset": "paper"}, {"batch": 2}):
         with pytest.raises(MethodError, match=f"{next(iter(wrong))}: pulse is loaded already"):
             preimage.upsample(tiny_lr, 0, method=loaded, **wrong)
-    with pytest.raises(MethodError, match="pulse takes no reference; it takes the photo only"):
+    with pytest.raises(MethodError, match="pulse takes no reference; it takes start"):
         loaded.pose(tiny_lr, reference=tiny_lr)
 
 
