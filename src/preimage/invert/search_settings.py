@@ -70,7 +70,7 @@ class SearchSettings(Settings):
             optimised together with the latents. A linear downscaling has none.
         patience: a candidate whose error did not fall by 1 % in so many steps is done; 0 never gives up.
         spread: how far from the mean latent a search begins, and on its spheres stays: radii of so many times those of
-            random points; below 1 it trades variety for faces, as truncation does.
+            random points; below 1 it trades variety for faces, as truncation does. A prior without W has only its own sphere.
     """
 
     steps: int = setting(100, low=1)
