@@ -61,7 +61,7 @@ class SearchSettings(Settings):
         patience: a candidate whose error did not fall by 1 % in so many steps is done; 0 never gives up.
         start_steps: steps towards the picture to begin at, where one is given (`preimage.invert.nearest`), before the others.
         spread: how far from the mean latent a search begins, and on its spheres stays: radii of so many times those of
-            random points; below 1 it trades variety for faces, as truncation does.
+            random points; below 1 it trades variety for faces, as truncation does. A prior without W has only its own sphere.
     """
 
     steps: int = setting(100, low=1)

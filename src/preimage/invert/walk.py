@@ -128,7 +128,9 @@ def start(
     device, at, n = prior.mean_latent.device, at or {}, len(seeds)
     rows, d = prior.latent_shape
     count = 1 if settings.tied or settings.tie_rows else rows
-    u = settings.spread * normal(seeds, (count, d), "latent").to(device)
+    u = normal(seeds, (count, d), "latent").to(device)
+    if "W" in prior.spaces:  # z has a sphere of its own
+        u = settings.spread * u
     if settings.tie_rows and not settings.tied:
         u = u.repeat(1, rows, 1)
     if "latents" in at:
