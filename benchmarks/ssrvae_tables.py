@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the styles")
     parser.add_argument("--out", type=Path, help="also write everything measured as JSON")
     parser.add_argument("--grid", type=Path, help="also write a picture of some faces")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     named = dict(text.split("=", 1) for text in args.networks)
     given = [
         text if text.startswith("-") else "=".join(plain_source(x) for x in text.split("=")) for text in sys.argv[1:]
