@@ -68,6 +68,19 @@ def test_photos_of_a_folder_begin_at_the_same_picture(tiny_prior, picture):
     assert sum(len(part) for part in found) == 4
 
 
+def test_nobody_is_lost_when_memory_runs_out_on_the_way_to_the_picture(tiny_prior, tiny_lr, picture, monkeypatch):
+    def scarce(prior, picture, seeds, settings):
+        if len(seeds) > 2:
+            raise torch.OutOfMemoryError
+        return nearest(prior, picture, seeds, settings)
+
+    monkeypatch.setattr("preimage.invert.latent.nearest", scarce)
+    method = Pulse(prior=tiny_prior, device="cpu", batch=4)
+    found = list(method.upsample(tiny_lr, [3, 1, 4, 5, 9], guides={"start": picture}, steps=3, start_steps=2))
+    assert [seed for part in found for seed in part.seeds] == [3, 1, 4, 5, 9]
+    assert method.batch == 2
+
+
 def test_the_command(tmp_path):
     """The picture stands in run.yaml with its hash."""
     save_png(tmp_path / "small.png", torch.rand(3, 16, 16))

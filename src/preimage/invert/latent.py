@@ -89,8 +89,9 @@ class LatentSearch(Method):
             while rows or search.rows:
                 done = unless_out_of_memory(partial(self._step, search, rows))
                 if done is None:  # too many for the memory there is, also for what follows; all begin again
-                    queue.put_back(search.rows)
-                    self.batch = size = halved(search.rows, self.prior.name)
+                    wanted = [*search.rows, *(row for row in rows if row not in search.rows)]
+                    queue.put_back(wanted)
+                    self.batch = size = halved(wanted, self.prior.name)
                     break
                 yield from self._finish(*done)
                 if search.stopped:
