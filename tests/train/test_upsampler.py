@@ -142,6 +142,15 @@ def test_a_run_that_starts_from_another_network(recipe, tmp_path):
             train(replace(other, init=str(first), out=str(tmp_path / "y")))
 
 
+def test_what_its_start_looked_through_may_not_judge_it_either(recipe, tmp_path):
+    network = AttentionNetwork(recipe.generator, "tiny")
+    save_prior(tmp_path / "start.safetensors", network, {}, looked_through=["squeezenet11-keras"])
+    path = train(replace(recipe, init=str(tmp_path / "start.safetensors"), images=4, log=4))
+    found = declared(load_upsampler(path))
+    assert found is not None
+    assert found.looked_through == ("squeezenet11-keras",)
+
+
 def test_every_degradation(recipe, tmp_path):
     torch.manual_seed(0)
     save_prior(tmp_path / "style.safetensors", StyleVAE(StyleVAEConfig(16, 4, 5, 6, 1, 1), "style").eval(), {})

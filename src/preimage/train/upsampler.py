@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from preimage.declaration import declared, remember
 from preimage.errors import RecipeError
 from preimage.nets.attention import AttentionConfig, AttentionNetwork
 from preimage.nets.baselines import (
@@ -60,7 +61,7 @@ def build_run(
 
 
 def inherit(g: Upscaler, start: Any) -> None:
-    """Give a network the weights of another of its shape.
+    """Give a network the weights of another of its shape, and what that one declares to have looked through.
 
     Raises:
         RecipeError: one of another shape; only the size of the photos may differ.
@@ -69,6 +70,7 @@ def inherit(g: Upscaler, start: Any) -> None:
     if not isinstance(start, type(g)) or replace(cast(Any, had), lr_size=g.config.lr_size) != g.config:
         raise RecipeError(f"init: {start.name} has the shape {had}, and the recipe has {g.config}; make them equal.")
     g.load_state_dict(start.state_dict())
+    remember(g, declared(start))
 
 
 def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
