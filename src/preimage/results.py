@@ -219,6 +219,8 @@ class ResultFolder:
                 "seconds": round(candidates.seconds / len(candidates), 3),
                 **more,
             }
+            if candidates.edit:
+                line["edit"] = candidates.edit
             if candidates.l1 is not None:
                 line |= {"l1": finite(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
             elif candidates.tolerance:

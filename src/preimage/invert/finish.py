@@ -26,6 +26,7 @@ def finish(
     latents: Mapping[str, Tensor] | None = None,
     noise: Tensor | None = None,
     tolerance: float = 0.0,
+    edit: str = "",
 ) -> Candidates:
     """Candidates as their files will be, exact where the degradation allows it.
 
@@ -40,6 +41,7 @@ def finish(
         latents: to continue from, each (n, …).
         noise: (n, …) of the degradation, with which each picture was found; kept among the latents.
         tolerance: grey levels by which values of the photo may be missed by choice.
+        edit: what was changed of the latents (`Candidates.edit`).
     """
     n = len(images)
     if error_before is None:
@@ -55,5 +57,5 @@ def finish(
         error=found.error, exact=found.exact, moved=found.moved, error_before=error_before.detach().float().cpu(),
         steps=torch.full((n,), steps) if isinstance(steps, int) else steps.cpu(), latents=kept,
         seconds=0.0 if began is None else time.monotonic() - began,
-        method=method, prior=prior, tolerance=tolerance, l1=found.l1, worst=found.worst,
+        method=method, prior=prior, tolerance=tolerance, l1=found.l1, worst=found.worst, edit=edit,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -11,16 +12,18 @@ import torch
 from torch import Tensor
 
 from preimage.candidates import Candidates
+from preimage.degrade.learned import NOISE
 from preimage.device import autocast
 from preimage.errors import MethodError
 from preimage.generate.prior import Prior
+from preimage.invert.editing import Editable, parse_edit
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
-from preimage.invert.method import Input, Method, network_or_load
+from preimage.invert.method import Input, network_or_load
 from preimage.invert.nearest import START, nearest
 from preimage.invert.problem import GREY_LEVELS, Problem
 from preimage.invert.queue import Ask, Queue, Row, by_photo
-from preimage.invert.search import Search
+from preimage.invert.search import Search, search
 from preimage.invert.search_settings import SearchSettings
 from preimage.invert.settings import Settings
 from preimage.invert.walk import Found, select
@@ -33,7 +36,7 @@ BEGIN_AT = Input(
 )
 
 
-class LatentSearch(Method):
+class LatentSearch(Editable):
     """A method that searches the latent space of any prior; a subclass says how. See `Method`."""
 
     def load(self, prior: Any, weights: Any) -> None:
@@ -84,8 +87,8 @@ class LatentSearch(Method):
         """Candidates as they are found, those of one photo that end with the same step together."""
         queue, size = Queue(asks), self.together
         while rows := queue.take(size):
-            degradation = rows[0].ask.problem.degradation
-            search = Search(self.prior, degradation, cast(SearchSettings, settings or self.settings), listener)
+            degradation, how = rows[0].ask.problem.degradation, cast(SearchSettings, settings or self.settings)
+            search = Search(self.prior, degradation, how, listener)
             while rows or search.rows:
                 done = unless_out_of_memory(partial(self._step, search, rows))
                 if done is None:  # too many for the memory there is, also for what follows; all begin again
@@ -93,7 +96,7 @@ class LatentSearch(Method):
                     queue.put_back(wanted)
                     self.batch = size = halved(wanted, self.prior.name)
                     break
-                yield from self._finish(*done)
+                yield from self._finish(*done, how)
                 if search.stopped:
                     return
                 rows = queue.take(size - len(search.rows), search.rows[0]) if search.rows else []
@@ -120,15 +123,67 @@ class LatentSearch(Method):
                 self._graph = graph_bytes(self.prior, lambda: self.prior.synthesize(latents, noise))
         return self._graph
 
-    def _finish(self, rows: list[Row], found: Found) -> Iterator[tuple[list[Row], Candidates]]:
+    def _finish(
+        self, rows: list[Row], found: Found, settings: SearchSettings
+    ) -> Iterator[tuple[list[Row], Candidates]]:
         for ask, places in by_photo(rows):
             own, part = [rows[i] for i in places], select(found, torch.tensor(places))
+            seeds = [row.seed for row in own]
+            if settings.edit:
+                part = self._edited(part, ask.problem, seeds, settings)
             yield own, finish(
-                part.images, ask.problem, [row.seed for row in own], method=self.name, prior=self.prior.name,
+                part.images, ask.problem, seeds, method=self.name, prior=self.prior.name,
                 error_before=GREY_LEVELS * part.mse.sqrt(), steps=part.steps, noise=part.degradation,
-                began=time.monotonic() - float(part.seconds.sum()),
+                began=time.monotonic() - float(part.seconds.sum()), edit=settings.edit,
                 latents={"latents": part.latents, **{f"noise{i}": x for i, x in enumerate(part.noise)}},
             )  # fmt: skip
+
+    def _edited(self, found: Found, problem: Problem, seeds: Sequence[int], settings: SearchSettings) -> Found:
+        """What was found, moved along directions, and if wanted searched on from there."""
+        began, known = time.monotonic(), self.directions
+        assert known is not None  # `check` saw to it
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            latents = known.move(found.latents, parse_edit(settings.edit))
+            images = self.prior.synthesize(latents, found.noise).float()
+            misses = problem.degradation(images, found.degradation).float() - problem.lr.to(images.device)
+            mse, l1 = misses.square().mean(dim=(1, 2, 3)), misses.abs().mean(dim=(1, 2, 3))
+        steps, spent = found.steps, (time.monotonic() - began) / len(seeds)
+        found = replace(found, images=images, latents=latents, mse=mse, l1=l1, seconds=found.seconds + spent)
+        if not settings.edit_steps:
+            return found
+        start = {"latents": latents, **{f"noise{i}": x for i, x in enumerate(found.noise)}}
+        start |= {} if found.degradation is None else {NOISE: found.degradation}
+        how = replace(settings, steps=settings.edit_steps, edit="")
+        with autocast(self.device, self.dtype), torch.enable_grad():
+            near = search(self.prior, problem.degradation, problem.lr, seeds, how, at=start)
+        return replace(near, steps=near.steps + steps, seconds=near.seconds + found.seconds)
+
+    @torch.no_grad()
+    def _steer(self, candidate: Candidates, changes: Mapping[str, Any], seeds: Sequence[int]) -> Candidates:
+        """One candidate moved along directions, and its noise as the method turns it; a single forward pass."""
+        began, n = time.monotonic(), len(seeds)
+        kept = {name: x.to(self.device).expand(n, *x.shape[1:]) for name, x in candidate.latents.items()}
+        edit, further = self._turned(candidate.edit, changes)
+        latents = self.directions.move(kept["latents"], further) if self.directions is not None else kept["latents"]
+        noise = self._steered_noise(kept, changes, seeds)
+        images = self.prior.synthesize(latents, noise)
+        return finish(
+            images, Problem(candidate.lr, candidate.degradation, self.resolution), seeds, method=self.name, prior=self.prior.name,
+            noise=kept.get(NOISE), began=began, edit=edit,
+            latents={"latents": latents, **{f"noise{i}": x for i, x in enumerate(noise)}},
+        )  # fmt: skip
+
+    def _steered_noise(
+        self, kept: Mapping[str, Tensor], changes: Mapping[str, Any], seeds: Sequence[int]
+    ) -> list[Tensor]:
+        """Noise maps of a candidate of which handles were turned; here those that it has.
+
+        Args:
+            kept: its latents and noise maps, a row for each seed.
+            changes: by name of the handle.
+            seeds: of what is drawn anew.
+        """
+        return [kept[f"noise{i}"] for i in range(len(self.prior.noise_sizes))]
 
 
 def _in_order(parts: Iterable[tuple[list[Row], Candidates]], n: int, size: int) -> Iterator[Candidates]:

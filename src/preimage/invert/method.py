@@ -308,6 +308,12 @@ class Method:
         """The handles that the loaded networks have, of `capabilities.handles`."""
         return tuple(handle.name for handle in self.capabilities.handles)
 
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        """What can be turned on candidates of the loaded networks."""
+        names = self.handle_names()
+        return tuple(handle for handle in self.capabilities.handles if handle.name in names)
+
     def steer(
         self, candidates: Candidates, index: int, changes: Mapping[str, Any], seeds: Sequence[int] = (0,)
     ) -> Candidates:
@@ -316,13 +322,13 @@ class Method:
         Args:
             candidates: made by this method, with their latents.
             index: which of them.
-            changes: value by name of the handle (`capabilities.handles`).
+            changes: value by name of the handle (`handles`).
             seeds: of what is drawn anew, one candidate each.
 
         Raises:
             MethodError: a handle or value that does not exist, candidates of another method.
         """
-        handles = {handle.name: handle for handle in self.capabilities.handles if handle.name in self.handle_names()}
+        handles = {handle.name: handle for handle in self.handles}
         if not handles:
             raise MethodError(f"{self.name} has no handles here; ask for more seeds instead.")
         for name, value in changes.items():

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
+from torch import Tensor
 
-from preimage.candidates import Candidates
-from preimage.degrade.learned import NOISE
-from preimage.invert.finish import finish
 from preimage.invert.latent import BEGIN_AT, LatentSearch
 from preimage.invert.method import Capabilities, Handle
-from preimage.invert.problem import Problem
 from preimage.invert.search_settings import SearchSettings
 from preimage.seeds import normal
 
@@ -53,21 +48,15 @@ class Pulse(LatentSearch):
         """Fine noise, where the prior has noise inputs."""
         return (FINE_NOISE,) if self.prior.noise_sizes else ()
 
-    @torch.no_grad()
-    def _steer(self, candidate: Candidates, changes: Mapping[str, Any], seeds: Sequence[int]) -> Candidates:
-        """New fine noise around one latent; a single forward pass."""
-        began, n, share = time.monotonic(), len(seeds), float(changes.get(FINE_NOISE, 0.0))
-        kept = {name: x.to(self.device).expand(n, *x.shape[1:]) for name, x in candidate.latents.items()}
-        noise = []
-        for i, side in enumerate(self.prior.noise_sizes):
-            found = kept[f"noise{i}"]
-            if i >= min(KEPT, len(self.prior.noise_sizes) - 2) and share:
-                fresh = normal(seeds, (1, side, side), f"resampled{i}").to(self.device)
-                found = fresh if share == 1 else (1 - share**2) ** 0.5 * found + share * fresh
-            noise.append(found)
-        images = self.prior.synthesize(kept["latents"], noise)
-        return finish(
-            images, Problem(candidate.lr, candidate.degradation, self.resolution), seeds, method=self.name, prior=self.prior.name,
-            noise=kept.get(NOISE), began=began,
-            latents={"latents": kept["latents"], **{f"noise{i}": x for i, x in enumerate(noise)}},
-        )  # fmt: skip
+    def _steered_noise(
+        self, kept: Mapping[str, Tensor], changes: Mapping[str, Any], seeds: Sequence[int]
+    ) -> list[Tensor]:
+        """New fine noise around one latent."""
+        share, noise = float(changes.get(FINE_NOISE, 0.0)), super()._steered_noise(kept, changes, seeds)
+        if not share:
+            return noise
+        for i in range(max(0, min(KEPT, len(noise) - 2)), len(noise)):
+            side = self.prior.noise_sizes[i]
+            fresh = normal(seeds, (1, side, side), f"resampled{i}").to(self.device)
+            noise[i] = fresh if share == 1 else (1 - share**2) ** 0.5 * noise[i] + share * fresh
+        return noise

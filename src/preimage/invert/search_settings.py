@@ -62,6 +62,11 @@ class SearchSettings(Settings):
         start_steps: steps towards the picture to begin at, where one is given (`preimage.invert.nearest`), before the others.
         spread: how far from the mean latent a search begins, and on its spheres stays: radii of so many times those of
             random points; below 1 it trades variety for faces, as truncation does. A prior without W has only its own sphere.
+        edit: what is changed of the latents that were found, such as smile=1.5,age=-1: so many standard deviations of the
+            prior's latents along directions by name (`preimage.generate.directions`).
+        edit_steps: steps of the same search that begin at the edited latents; they bring the picture back to the photo, and
+            with it some of the edit.
+        directions: file of directions; empty takes those that are embedded for the prior.
     """
 
     steps: int = setting(100, low=1)
@@ -82,3 +87,6 @@ class SearchSettings(Settings):
     patience: int = setting(0, low=0)
     start_steps: int = setting(100, low=1)
     spread: float = setting(1.0, low=0, above=True)
+    edit: str = ""
+    edit_steps: int = setting(0, low=0)
+    directions: str = ""
