@@ -95,16 +95,6 @@ def test_an_edited_candidate_is_moved_so_far_and_stays_exact(method, tiny_prior,
         Candidates.cat([plain, edited])
 
 
-def test_steps_after_an_edit_bring_it_back_to_the_photo(tiny_prior, tiny_lr, own):
-    pulse = Pulse(prior=tiny_prior, device="cpu")
-    how = {"directions": own, "edit": "age=1.5", **QUICK}
-    (alone,), (led,) = (pulse.upsample(tiny_lr, [0, 1], edit_steps=steps, **how) for steps in (0, 10))
-    assert (led.error_before < alone.error_before).all()
-    assert led.exact.all()
-    assert led.steps.tolist() == [18, 18]
-    assert led.edit == "age=1.5"
-
-
 def test_sliders_say_where_a_candidate_stands(tiny_prior, tiny_lr, own):
     session = Session(Pulse(prior=tiny_prior, device="cpu"))
     assert [handle.name for handle in session.method.handles] == ["noise"]

@@ -23,7 +23,7 @@ from preimage.invert.method import Input, network_or_load
 from preimage.invert.nearest import START, nearest
 from preimage.invert.problem import GREY_LEVELS, Problem
 from preimage.invert.queue import Ask, Queue, Row, by_photo
-from preimage.invert.search import Search, search
+from preimage.invert.search import Search
 from preimage.invert.search_settings import SearchSettings
 from preimage.invert.settings import Settings
 from preimage.invert.walk import Found, select
@@ -130,7 +130,7 @@ class LatentSearch(Editable):
             own, part = [rows[i] for i in places], select(found, torch.tensor(places))
             seeds = [row.seed for row in own]
             if settings.edit:
-                part = self._edited(part, ask.problem, seeds, settings)
+                part = self._edited(part, ask.problem, settings.edit)
             yield own, finish(
                 part.images, ask.problem, seeds, method=self.name, prior=self.prior.name,
                 error_before=GREY_LEVELS * part.mse.sqrt(), steps=part.steps, noise=part.degradation,
@@ -138,25 +138,17 @@ class LatentSearch(Editable):
                 latents={"latents": part.latents, **{f"noise{i}": x for i, x in enumerate(part.noise)}},
             )  # fmt: skip
 
-    def _edited(self, found: Found, problem: Problem, seeds: Sequence[int], settings: SearchSettings) -> Found:
-        """What was found, moved along directions, and if wanted searched on from there."""
+    def _edited(self, found: Found, problem: Problem, edit: str) -> Found:
+        """What was found, moved along directions."""
         began, known = time.monotonic(), self.directions
         assert known is not None  # `check` saw to it
         with torch.no_grad(), autocast(self.device, self.dtype):
-            latents = known.move(found.latents, parse_edit(settings.edit))
+            latents = known.move(found.latents, parse_edit(edit))
             images = self.prior.synthesize(latents, found.noise).float()
             misses = problem.degradation(images, found.degradation).float() - problem.lr.to(images.device)
             mse, l1 = misses.square().mean(dim=(1, 2, 3)), misses.abs().mean(dim=(1, 2, 3))
-        steps, spent = found.steps, (time.monotonic() - began) / len(seeds)
-        found = replace(found, images=images, latents=latents, mse=mse, l1=l1, seconds=found.seconds + spent)
-        if not settings.edit_steps:
-            return found
-        start = {"latents": latents, **{f"noise{i}": x for i, x in enumerate(found.noise)}}
-        start |= {} if found.degradation is None else {NOISE: found.degradation}
-        how = replace(settings, steps=settings.edit_steps, edit="")
-        with autocast(self.device, self.dtype), torch.enable_grad():
-            near = search(self.prior, problem.degradation, problem.lr, seeds, how, at=start)
-        return replace(near, steps=near.steps + steps, seconds=near.seconds + found.seconds)
+        spent = (time.monotonic() - began) / len(images)
+        return replace(found, images=images, latents=latents, mse=mse, l1=l1, seconds=found.seconds + spent)
 
     @torch.no_grad()
     def _steer(self, candidate: Candidates, changes: Mapping[str, Any], seeds: Sequence[int]) -> Candidates:

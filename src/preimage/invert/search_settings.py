@@ -64,8 +64,6 @@ class SearchSettings(Settings):
             random points; below 1 it trades variety for faces, as truncation does. A prior without W has only its own sphere.
         edit: what is changed of the latents that were found, such as smile=1.5,age=-1: so many standard deviations of the
             prior's latents along directions by name (`preimage.generate.directions`).
-        edit_steps: steps of the same search that begin at the edited latents; they bring the picture back to the photo, and
-            with it some of the edit.
         directions: file of directions; empty takes those that are embedded for the prior.
     """
 
@@ -88,5 +86,4 @@ class SearchSettings(Settings):
     start_steps: int = setting(100, low=1)
     spread: float = setting(1.0, low=0, above=True)
     edit: str = ""
-    edit_steps: int = setting(0, low=0)
     directions: str = ""

@@ -1,4 +1,4 @@
-"""The file of a prior's latent directions: found as `preimage.generate.directions` says, and from scores of its own pictures.
+"""The file of a prior's latent directions: found as `preimage.generate.unsupervised` says, and from scores of its own pictures.
 
 Real faces with words in their index teach a linear score in the features of a network that is fixed; the score is asked of pictures
 that the prior draws; and their latents are regressed on it. So nothing real is in a direction but what a word means.
@@ -20,6 +20,7 @@ from preimage.device import resolve_device
 from preimage.errors import InputError
 from preimage.generate import directions as latent
 from preimage.generate.regression import from_scores
+from preimage.generate.unsupervised import ganspace, sefa
 from preimage.nets.features import FEATURE_NETWORKS, load_features
 from preimage.seeds import normal
 from preimage.train.attributes import BATCH, Look, learn_scorers, looked, smile
@@ -100,9 +101,7 @@ def find_directions(
     parts, lines, seen = list[latent.Directions](), list[str](), list[str]()
     for method in methods:
         if method in ("sefa", "ganspace"):
-            vectors = (
-                latent.sefa(loaded, count, span).cpu() if method == "sefa" else latent.ganspace(latents, count, wanted)
-            )
+            vectors = sefa(loaded, count, span).cpu() if method == "sefa" else ganspace(latents, count, wanted)
             names = [f"{method}{i}" for i in range(count)]
             parts.append(latent.directions(names, latent.in_deviations(vectors, latents), method))
     scores, held = dict[str, Tensor](), list[str]()
