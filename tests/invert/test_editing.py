@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import preimage
+from preimage import weights
 from preimage.candidates import Candidates
 from preimage.cli import main
 from preimage.degrade.consistency import downscale_saved
@@ -21,7 +22,8 @@ from preimage.invert.editing import edit_text, parse_edit
 from preimage.invert.nam import SRNAM
 from preimage.invert.pulse import Pulse
 from preimage.session import Session
-from preimage.weight_files import save_prior
+from preimage.weight_files import save_prior, sha256
+from preimage.weights import WeightEntry, load_network
 
 QUICK = {"steps": 8, "stop": 0.0}
 
@@ -124,6 +126,19 @@ def test_a_file_is_named_once(tiny_prior, tiny_lr, own, file):
     assert about["edit"] == "smile=1"
     assert len(about["directions_sha256"]) == 16
     assert "directions_sha256" not in pulse.describe()
+
+
+def test_embedded_directions_serve_the_prior_that_they_belong_to(tiny_prior, tiny_stylegan, tiny_lr, file, monkeypatch):
+    entry = WeightEntry("own", str(file), "directions", sha256(file), "", "", "", 0)
+    monkeypatch.setattr(weights, "weight_table", lambda: {"own": entry})
+    pulse = Pulse(prior=tiny_prior, device="cpu")
+    assert [handle.name for handle in pulse.handles] == ["noise", "age", "smile"]
+    (found,) = pulse.upsample(tiny_lr, [0], edit="age=1", **QUICK)
+    assert found.edit == "age=1"
+    assert pulse.configure({"directions": "own"}).directions == "own"
+    other = Pulse(prior=tiny_stylegan, device="cpu")
+    assert [handle.name for handle in other.handles] == ["noise"]
+    assert load_network("own", "directions").names == ("age", "smile")
 
 
 # --------------------------------------------------------------------------------------------------------- command line
