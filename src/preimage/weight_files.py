@@ -62,6 +62,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "cascade": Architecture("prior", "generate.cascade", "Cascade", "CascadeConfig"),
     "stylegan2": Architecture("prior", "generate.stylegan2", "StyleGAN2", "StyleGAN2Config"),
     "stylegan": Architecture("prior", "generate.stylegan", "StyleGAN", "StyleGANConfig"),
     "progan": Architecture("prior", "generate.progan", "ProGAN", "ProGANConfig"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,21 @@ class StyleConfig:
         raise NotImplementedError
 
 
+class Shape(Protocol):
+    """What `StylePrior` reads of the configuration of a network: see `StyleConfig`."""
+
+    @property
+    def resolution(self) -> int: ...
+    @property
+    def z_dim(self) -> int: ...
+    @property
+    def w_dim(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def noise_sizes(self) -> tuple[int, ...]: ...
+
+
 class StylePrior(nn.Module):
     """A mapping network and a synthesis network; meets the `Prior` contract.
 
@@ -80,11 +95,11 @@ class StylePrior(nn.Module):
 
     architecture: ClassVar[str]
 
-    config: StyleConfig
+    config: Shape
     fit_mean: Tensor
     fit_std: Tensor
 
-    def __init__(self, config: StyleConfig, name: str, mapping: nn.Module, synthesis: nn.Module):
+    def __init__(self, config: Shape, name: str, mapping: nn.Module, synthesis: nn.Module):
         super().__init__()
         self.config, self.name = config, name
         self.mapping, self.synthesis = mapping, synthesis
@@ -154,4 +169,4 @@ class StylePrior(nn.Module):
 
     def metadata(self) -> dict[str, Any]:
         """What a weight file must say to rebuild this module."""
-        return {"architecture": self.architecture, "config": asdict(self.config)}
+        return {"architecture": self.architecture, "config": asdict(cast(Any, self.config))}
