@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from preimage.bounds import WIDEST, check_resolution, check_whole
 from preimage.errors import MethodError, WeightsError
+from preimage.generate.side_outputs import Branched, Tap
 from preimage.nets.layers import SQRT2, EqualConv2d, pixel_norm
 from preimage.seeds import normal
 
@@ -117,7 +118,7 @@ class GrowthBlock(nn.Module):
         return pixel_norm(self.conv1(pixel_norm(self.conv0(x))))
 
 
-class ProGAN(nn.Module):
+class ProGAN(Branched):
     """A ProGAN prior; meets the `Prior` contract with one row of latents, z itself.
 
     Args:
@@ -187,6 +188,34 @@ class ProGAN(nn.Module):
         """Latents (n, 1, z_dim) -> pictures (n, 3, R, R), RGB around [0, 1], not clamped. There is no noise to give."""
         picture: Tensor = self(latents[:, 0], alpha=self.config.alpha)
         return picture
+
+    @property
+    def own_sides(self) -> tuple[int, ...]:
+        """All: each size has learned to draw while it was the last."""
+        return self.config.resolutions
+
+    @property
+    def feature_widths(self) -> dict[int, int]:
+        """See `Branched`."""
+        return {side: self.config.channels(side) for side in self.config.resolutions}
+
+    def grow(
+        self, latents: Tensor, noise: Sequence[Tensor] | None, largest: int | None = None, tap: Tap | None = None
+    ) -> dict[int, Tensor]:
+        """See `Branched`."""
+        z = latents[:, 0].float()
+        x, found = pixel_norm(z) if self.config.normalise_latent else z, dict[int, Tensor]()
+        for side, block, torgb in zip(self.config.resolutions, self.blocks, self.torgb, strict=True):
+            if largest is not None and side > largest:
+                break
+            x, before = block(x), found.get(side // 2)
+            picture = (torgb(x).float() + 1) / 2
+            if side == self.resolution and self.config.alpha < 1 and before is not None:
+                picture = torch.lerp(F.interpolate(before, scale_factor=2.0, mode="nearest"), picture, self.config.alpha)
+            found[side] = picture
+            if tap is not None:
+                tap(side, x)
+        return found
 
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """Latents (n, 1, z_dim) of these seeds, times `truncation`.
