@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from preimage.candidates import Candidates
 from preimage.device import autocast
 from preimage.errors import MethodError
 from preimage.generate.prior import Prior
+from preimage.invert.coarse import check_coarse
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
 from preimage.invert.method import Input, Method, network_or_load
@@ -54,6 +55,10 @@ class LatentSearch(Method):
     @property
     def networks(self) -> Mapping[str, Any]:
         return {"prior": self.prior}
+
+    def check(self, settings: Settings, seeds: Sequence[int] = (), guides: Collection[str] = ()) -> None:
+        """See `Method.check`."""
+        check_coarse(self.prior, cast(SearchSettings, settings))
 
     @property
     def together(self) -> int:
