@@ -7,7 +7,7 @@ examples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from preimage.generate.side_outputs import Branched, SideOutputs
 from preimage.generate.style_prior import StylePrior
 from preimage.nets.features import FeatureNetwork, load_features
 from preimage.nets.layers import channels_last
+from preimage.seeds import normal
 from preimage.train.loop import Run, evaluating, every, update_average
 from preimage.train.side_outputs_settings import Recipe as Recipe
 from preimage.train.start import start_accelerator, start_run
@@ -60,14 +61,13 @@ def load_frozen(recipe: Recipe) -> Any:
 
 
 @torch.no_grad()
-def imagine(prior: Any, count: int, sides: tuple[int, ...]) -> tuple[dict[int, Tensor], Tensor]:
-    """Random faces: the prior's feature maps by side, and the whole pictures (count, 3, R, R), not clamped."""
-    device = prior.mean_latent.device
-    z = torch.randn(count, prior.config.z_dim, device=device)
+def imagine(
+    prior: Any, z: Tensor, noise: Sequence[Tensor], sides: tuple[int, ...]
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Faces of z (n, z_dim) and noise maps: the prior's feature maps by side, and the whole pictures (n, 3, R, R), not clamped."""
     latents = z[:, None]
     if isinstance(prior, StylePrior):
         latents = prior.mapping(z)[:, None].expand(-1, prior.config.rows, -1)
-    noise = [torch.randn(count, 1, side, side, device=device) for side in prior.noise_sizes]
     found: tuple[dict[int, Tensor], Tensor] = prior.features(latents, noise, sides)
     return found
 
@@ -126,7 +126,9 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     path = run.folder / "side-output.safetensors"
 
     while run.progress.images < recipe.images:
-        maps, whole = imagine(prior, n, sides)
+        z = torch.randn(n, prior.config.z_dim, device=device)
+        noise = [torch.randn(n, 1, side, side, device=device) for side in prior.noise_sizes]
+        maps, whole = imagine(prior, z, noise, sides)
         wanted = targets(whole, sides)
         with torch.autocast(**autocast):
             made = g(maps)
@@ -154,10 +156,11 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
 def grid(branches: SideOutputs, prior: Any, recipe: Recipe) -> Tensor:
     """Rows of `SHOWN` faces, always the same: each side as its branch draws it and as it should be, and the whole pictures."""
-    device = next(branches.parameters()).device
-    with evaluating(branches), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(recipe.seed)
-        maps, whole = imagine(prior, SHOWN, recipe.branches.sides)
+    device, seeds = prior.mean_latent.device, range(SHOWN)
+    z = normal(seeds, (prior.config.z_dim,), "grid").to(device)
+    noise = [normal(seeds, (1, side, side), f"grid{i}").to(device) for i, side in enumerate(prior.noise_sizes)]
+    with evaluating(branches):
+        maps, whole = imagine(prior, z, noise, recipe.branches.sides)
         made, wanted = branches(maps), targets(whole, recipe.branches.sides)
     size = min(whole.shape[-1], 256)
     rows = [x for side in made for x in (made[side], wanted[side])]
