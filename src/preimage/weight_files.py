@@ -66,6 +66,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "stylegan2": Architecture("prior", "generate.stylegan2", "StyleGAN2", "StyleGAN2Config"),
     "stylegan": Architecture("prior", "generate.stylegan", "StyleGAN", "StyleGANConfig"),
     "progan": Architecture("prior", "generate.progan", "ProGAN", "ProGANConfig"),
+    "side-outputs": Architecture("side-output", "generate.side_outputs", "SideOutputs", "SideOutputsConfig"),
     "degradation-gan": Architecture("degradation", "degrade.degradation_gan", "DegradationGAN", "DegradationGANConfig"),
     "style-vae": Architecture("degradation", "degrade.style_vae", "StyleVAE", "StyleVAEConfig"),
     "conditional": Architecture("upsampler", "nets.conditional", "ConditionalGenerator", "ConditionalConfig"),
