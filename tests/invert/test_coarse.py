@@ -159,3 +159,31 @@ def test_pulse_stays_exact(tiny_prior, tiny_lr):
     (made,) = Pulse(prior=tiny_prior).upsample(tiny_lr, [0, 1], steps=10, coarse=0.8)
     assert bool(made.exact.all())
     assert torch.isfinite(made.error_before).all()
+
+
+# ------------------------------------------------------------------------------- priors whose whole picture shrinks to a smaller one
+
+
+class Known(Nested):
+    """`Nested` that says so: searched on its smaller picture without being asked."""
+
+    @property
+    def shrinks_to(self):
+        return self.small
+
+
+@pytest.mark.parametrize("stop", [0.0, 0.05])
+def test_a_prior_that_shrinks_to_its_smaller_picture_is_searched_there(tiny_prior, computed, stop):
+    """The same candidates as by whole pictures, each of which is drawn once; other downscalings look at the whole."""
+    known, photo = Known(tiny_prior), torch.full((3, 8, 8), 0.4)
+    settings = SearchSettings(steps=12, stop=stop, trainable_noise=2)
+    assert coarse_of(known, bicubic(16, lr_size=8), settings) is None
+    found = coarse_of(known, known.small, settings)
+    assert (found.side, found.steps, found.exact) == (8, 12, True)
+    here = search(known, known.small, photo, [0, 1, 2], settings)
+    there = search(Nested(tiny_prior), known.small, photo, [0, 1, 2], settings)
+    assert torch.equal(here.steps, there.steps)
+    assert torch.allclose(here.latents, there.latents, atol=1e-4)
+    assert torch.allclose(here.images, there.images, atol=1e-4)
+    assert torch.allclose(here.mse, there.mse, atol=1e-6)
+    assert torch.allclose(here.images, tiny_prior.synthesize(here.latents, here.noise), atol=1e-6)

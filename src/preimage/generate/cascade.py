@@ -195,6 +195,11 @@ class Cascade(StylePrior):
     def __init__(self, config: CascadeConfig, name: str = "cascade"):
         super().__init__(config, name, Mapping(config.first), CascadeSynthesis(config))
 
+    @property
+    def shrinks_to(self) -> LinearOperator:
+        """What every whole picture shrinks by to the tiny one, exactly; a search of such photos looks at tiny pictures."""
+        return between(self.config.resolution, self.config.first.resolution)
+
     def rows_up_to(self, side: int) -> int:
         """How many rows, first ones, have a part in the picture of this side."""
         first = self.config.first

@@ -58,7 +58,7 @@ class Search:
         self.stopped = False
         self._listener = listener
         self._walkers: Walkers | None = None
-        self._coarse = coarse_of(prior, degradation, settings) if settings.coarse else None
+        self._coarse = coarse_of(prior, degradation, settings)
         self._mean, self._std = (t.to(prior.mean_latent.device) for t in prior.gaussian_fit)
 
     def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None) -> None:
@@ -111,7 +111,12 @@ class Search:
         if self._listener is not None and stops(self._listener, self._report(going)):
             self.stopped = True
         if self._coarse is not None:
-            self._refine(ending | (walkers.coarse & (best.steps + 1 >= self._coarse.steps)))
+            ending |= walkers.coarse & ((best.steps + 1 >= self._coarse.steps) | self.stopped)
+            if self._coarse.exact or self.stopped:
+                self._draw(ending)
+                going &= ~ending
+            else:
+                self._begin_again(ending)
         going &= (best.steps + 1 < settings.steps) & (not self.stopped)
         if going.any():
             torch.autograd.backward(loss.sum())
@@ -146,21 +151,26 @@ class Search:
         return pictures[order], misses[order]
 
     @torch.no_grad()
-    def _refine(self, ending: Tensor) -> None:
-        """From now on these candidates, (m,) bool, look at the whole picture; all do that were stopped, at their best iterate."""
+    def _begin_again(self, ending: Tensor) -> None:
+        """From now on these candidates, (m,) bool, look at the whole picture, and what came before does not count."""
         walkers = self._walkers
         assert walkers is not None
-        best = walkers.best
-        if not self.stopped:
-            where = ending.to(walkers.score.device)
-            for values in (walkers.score, walkers.reached, best.mse, best.l1):
-                values[where] = float("inf")
-            walkers.coarse &= ~ending
-        elif walkers.coarse.any():
-            where = walkers.coarse.to(walkers.score.device)
-            best.images[where] = self.prior.synthesize(best.latents[where], [x[where] for x in best.noise]).float()
-            misses = self.degradation(best.images[where]).float() - walkers.photos[where]
-            best.mse[where], best.l1[where] = misses.square().mean(dim=(1, 2, 3)), misses.abs().mean(dim=(1, 2, 3))
+        where = ending.to(walkers.score.device)
+        for values in (walkers.score, walkers.reached, walkers.best.mse, walkers.best.l1):
+            values[where] = float("inf")
+        walkers.coarse &= ~ending
+
+    @torch.no_grad()
+    def _draw(self, ending: Tensor) -> None:
+        """The whole pictures of the best iterates of these candidates, (m,) bool, that have only seen smaller ones."""
+        walkers = self._walkers
+        assert walkers is not None
+        if not ending.any():
+            return
+        best, where = walkers.best, ending.to(walkers.score.device)
+        best.images[where] = self.prior.synthesize(best.latents[where], [x[where] for x in best.noise]).float()
+        misses = self.degradation(best.images[where]).float() - walkers.photos[where]
+        best.mse[where], best.l1[where] = misses.square().mean(dim=(1, 2, 3)), misses.abs().mean(dim=(1, 2, 3))
 
     @torch.no_grad()
     def _descend(self) -> None:
