@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.collection import Collection
+from preimage.degrade.linear import make_operator
 from preimage.device import resolve_device
-from preimage.errors import PreimageError
+from preimage.errors import InputError, PreimageError
 from preimage.generate.prior import Prior
 from preimage.measure.distances import FeatureScale, FeatureStatistics, frechet_distance, kernel_distance
 from preimage.measure.judges import JUDGES, is_partial
@@ -51,6 +52,9 @@ def parser(about: str | None, judges: list[str]) -> argparse.ArgumentParser:
     out.add_argument("--val", type=Path, default=DATA / "faces256-val.zip", help="archive of faces it never saw")
     out.add_argument("--weights", type=Path, default=Path("../shared/weights"), help="folder of feature networks")
     out.add_argument("--judges", nargs="+", choices=list(JUDGES), default=judges)
+    out.add_argument(
+        "--size", type=int, default=0, help="compare at this many pixels, samples reduced by Lanczos; 0: the prior's"
+    )
     out.add_argument("--seed", type=int, default=0, help="of the train subsets; the samples are seeds 0 to N - 1")
     out.add_argument("--device", default="auto")
     out.add_argument("--out", type=Path, default=None, help="also write everything measured as JSON")
@@ -130,13 +134,18 @@ def measure(
     assert isinstance(prior, Prior)
     declares = declaration_of(name)
     progress = sys.stderr.isatty()
-    train = load_pictures(args.train, prior.resolution, progress=progress)
-    val = load_pictures([args.val], prior.resolution, progress=progress)
+    side = args.size or prior.resolution
+    if side > prior.resolution:
+        raise InputError(f"--size {side}: {name} makes pictures of {prior.resolution} px.")
+    train = load_pictures(args.train, side, progress=progress)
+    val = load_pictures([args.val], side, progress=progress)
     order = np.random.default_rng(args.seed).permutation(len(train))
     n = min(args.samples, len(train) // 2)
     first, second = order[:n], order[n : 2 * n]
     seeds = range(args.samples)
     samples = torch.cat([prior.sample(seeds[i : i + BATCH]).cpu() for i in range(0, len(seeds), BATCH)])
+    if side < prior.resolution:  # as the real faces were
+        samples = make_operator("lanczos", hr_size=prior.resolution, lr_size=side)(samples).clamp(0, 1)
     sources: dict[str, tuple[Reader, int]] = {
         "prior": (lambda i, j: samples[i:j], len(samples)),
         "train": (reader(train, first), n),
@@ -148,7 +157,8 @@ def measure(
         "file": weight_table()[name].file if name in weight_table() else Path(name).name,
         "images_seen": training_record(name).get("images_seen"),
         "training_features": declares.looked_through,
-        "resolution": prior.resolution,
+        "resolution": side,
+        "size": args.size,
         "samples": args.samples,
         "seed": args.seed,
         "features": {},
@@ -157,7 +167,7 @@ def measure(
     }
     for key in args.judges:
         judge = JUDGES[key].load(args.weights).to(device)
-        if (at := (prior.resolution, key)) not in known:
+        if (at := (side, key)) not in known:
             known[at] = {k: features_of(*sources[k], judge, device) for k in ("train", "train 2", "val")}
         sets = {"prior": features_of(*sources["prior"], judge, device), **known[at]}
         scale = FeatureScale.of(sets["train"])

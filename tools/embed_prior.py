@@ -21,6 +21,7 @@ def measured(path: Path, name: str) -> dict[str, Any]:
     """What was measured, with the command that measures it again under the name it has from now on."""
     found: dict[str, Any] = json.loads(path.read_text())
     command = f"python benchmarks/prior_quality.py --prior {name} --samples {found['samples']} --seed {found['seed']}"
+    command += f" --size {found['size']}" if found.get("size") else ""
     judges = list(found["distances"])
     command += "" if judges == ["vgg", "identity"] else f" --judges {' '.join(judges)}"
     return {"command": command, **{k: v for k, v in found.items() if k not in ("file", "seconds")}, "prior": name}

@@ -62,9 +62,11 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "cascade": Architecture("prior", "generate.cascade", "Cascade", "CascadeConfig"),
     "stylegan2": Architecture("prior", "generate.stylegan2", "StyleGAN2", "StyleGAN2Config"),
     "stylegan": Architecture("prior", "generate.stylegan", "StyleGAN", "StyleGANConfig"),
     "progan": Architecture("prior", "generate.progan", "ProGAN", "ProGANConfig"),
+    "side-outputs": Architecture("side-output", "generate.side_outputs", "SideOutputs", "SideOutputsConfig"),
     "directions": Architecture("directions", "generate.directions", "Directions", "DirectionsConfig"),
     "degradation-gan": Architecture("degradation", "degrade.degradation_gan", "DegradationGAN", "DegradationGANConfig"),
     "style-vae": Architecture("degradation", "degrade.style_vae", "StyleVAE", "StyleVAEConfig"),

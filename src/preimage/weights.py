@@ -177,6 +177,18 @@ def directions_of(prior: Any) -> nn.Module | None:
     return None
 
 
+def load_side_outputs(name: str | Path, prior: Any) -> nn.Module:
+    """The branches of a prior, to be given to its `attach`; see `load_network`.
+
+    Raises:
+        WeightsError: also those that were trained for another prior.
+    """
+    branches = load_network(name, "side-output")
+    if (declaration := declared(branches)) is not None:
+        check_bound(declaration, prior, str(name))
+    return branches
+
+
 def check_bound(declaration: Declaration, prior: Any, name: str = "the network") -> None:
     """Refuse a prior that is another than the one that a network is bound to; one that is bound to none takes any.
 

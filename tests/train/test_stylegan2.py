@@ -14,12 +14,24 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from preimage.declaration import Declaration, declared
-from preimage.errors import RecipeError
+from preimage.errors import RecipeError, WeightsError
+from preimage.generate.cascade import Cascade
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.nets.features import SqueezeNet
+from preimage.nets.layers import upsample2
 from preimage.train.recipes import load_recipe
-from preimage.train.stylegan2 import DiscriminatorSettings, Imagine, Recipe, build_discriminator, build_run, train
-from preimage.weight_files import read_declaration, read_metadata
+from preimage.train.stylegan2 import (
+    DiscriminatorSettings,
+    Imagine,
+    Recipe,
+    build_discriminator,
+    build_run,
+    grow,
+    load_second,
+    train,
+)
+from preimage.weight_files import read_declaration, read_metadata, save_prior
 from preimage.weights import load_prior
 
 
@@ -250,24 +262,30 @@ def test_style_mixing(mixing):
 # --------------------------------------------------------------------------------------------------- shipped recipes
 
 
-@pytest.mark.parametrize(("name", "millions"), [("prior-faces64", 2.53), ("prior-faces128", 4.56)])
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("prior-faces64", 2.53), ("prior-faces128", 0.714), ("prior-stylegan2-64", 2.53), ("prior-stylegan2-128", 2.56)],
+)
 def test_shipped_recipe_takes_a_step(name, millions, tmp_path, faces, squeezenet):
     _, recipe = load_recipe(name)
+    files = {"squeezenet": squeezenet, "efficientnet-lite0": ""}
     count = sum(p.numel() for p in StyleGAN2(recipe.generator).parameters())
     assert count == pytest.approx(millions * 1e6, rel=0.01)
     small = replace(
         recipe,
         out=str(tmp_path / "run"),
         data=[str(faces)],
-        discriminator=replace(recipe.discriminator, feature_weights=str(squeezenet)),
+        discriminator=replace(recipe.discriminator, feature_weights=str(files[recipe.discriminator.features])),
         batch=4,
         images=4,
         snapshot=4,
         log=4,
         compile=False,  # a minute of compiling for one step
+        init="",
+        lr_steps=(),
     )
     prior = load_prior(train(small))
-    assert prior.resolution == recipe.generator.resolution
+    assert prior.resolution == (128 if recipe.second else recipe.generator.resolution)
     (line,) = lines(small)
     assert all(np.isfinite(value) for value in line.values())
     shutil.rmtree(tmp_path / "run")
@@ -301,3 +319,58 @@ def test_recipes_for_a_lab_have_the_published_sizes_and_take_a_step(name, genera
     assert {"r1", "path_length", "path_penalty"} <= set(line)
     assert ("augment" in line) == bool(recipe.ada_target)
     assert all(np.isfinite(value) for value in line.values())
+
+
+# --------------------------------------------------------------------------------------------- growing, and two steps
+
+
+def test_grows_from_a_smaller_one_without_a_change_of_picture(tmp_path, faces):
+    """The first picture of a grown generator is the old one, enlarged by the filter of skip-RGB."""
+    old = StyleGAN2(StyleGAN2Config(16, 128, 8, 8, 8, 2), "old").requires_grad_(False)
+    torch.nn.init.constant_(old.synthesis.block(16).torgb.bias, 0.2)
+    save_prior(tmp_path / "old.safetensors", old, {})
+    recipe = Recipe(
+        out=str(tmp_path / "run"), data=[str(faces)], generator=replace(old.config, resolution=32),
+        discriminator=DiscriminatorSettings(channel_base=64, channel_max=8), batch=4, init=str(tmp_path / "old.safetensors"),
+    )  # fmt: skip
+    grown, *_ = build_run(recipe)
+    start = load_prior(tmp_path / "old.safetensors")
+    w = torch.randn(2, 1, 8).expand(-1, 8, -1)
+    small, large = start.synthesize(w[:, :6]), grown.synthesize(w)
+    assert torch.allclose(2 * large - 1, upsample2(2 * small - 1, grown.synthesis.fir4), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("generator", "says"),
+    [
+        (StyleGAN2Config(32, 128, 8, 8, 8, 3), "not a StyleGAN2 of the shape"),
+        (StyleGAN2Config(8, 128, 8, 8, 8, 2), "cannot shrink to 8"),
+    ],
+)
+def test_another_shape_is_no_start(generator, says, tmp_path):
+    save_prior(tmp_path / "old.safetensors", StyleGAN2(StyleGAN2Config(16, 128, 8, 8, 8, 2), "old"), {})
+    with pytest.raises(RecipeError, match=says):
+        grow(StyleGAN2(generator), load_prior(tmp_path / "old.safetensors"), "old")
+
+
+def test_a_second_network_makes_the_export_a_cascade(tmp_path, faces):
+    config = ConditionalConfig(resolution=32, width=8, channels=(4,), w_dim=6, z_outline=2, z_detail=2)
+    save_prior(
+        tmp_path / "posterior.safetensors", ConditionalGenerator(config), {}, looked_through=["efficientnet-lite0"]
+    )
+    recipe = Recipe(
+        out=str(tmp_path / "run"), data=[str(faces)], generator=StyleGAN2Config(16, 128, 8, 8, 8, 2),
+        discriminator=DiscriminatorSettings(channel_base=64, channel_max=8), images=8, batch=4, snapshot=8, log=4,
+        second=str(tmp_path / "posterior.safetensors"), name="both",
+    )  # fmt: skip
+    path = train(recipe)
+    prior = load_prior(path)
+    assert isinstance(prior, Cascade)
+    assert (prior.name, prior.resolution) == ("both", 32)
+    assert read_declaration(path).looked_through == ("efficientnet-lite0",)
+    with Image.open(tmp_path / "run" / "grids" / "000000008.png") as grid:
+        assert grid.width > 8 * 32
+    for wrong in (recipe, replace(recipe, generator=replace(recipe.generator, resolution=32))):
+        named = replace(wrong, second="ssrvae-64-b" if wrong is recipe else recipe.second)
+        with pytest.raises((RecipeError, WeightsError), match=r"posterior"):
+            load_second(named)

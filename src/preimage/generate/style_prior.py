@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from preimage.bounds import DEEPEST, WIDEST, check_resolution, check_whole
 from preimage.generate.prior import fit_gaussian
+from preimage.generate.side_outputs import Branched, Tap
 from preimage.seeds import normal
 
 
@@ -64,15 +65,33 @@ class StyleConfig:
         raise NotImplementedError
 
 
-class StylePrior(nn.Module):
+class Shape(Protocol):
+    """What `StylePrior` reads of the configuration of a network: see `StyleConfig`."""
+
+    @property
+    def resolution(self) -> int: ...
+    @property
+    def z_dim(self) -> int: ...
+    @property
+    def w_dim(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def resolutions(self) -> tuple[int, ...]: ...
+    @property
+    def noise_sizes(self) -> tuple[int, ...]: ...
+    def channels(self, side: int) -> int: ...
+
+
+class StylePrior(Branched):
     """A mapping network and a synthesis network; meets the `Prior` contract.
 
     Args:
         config: its shape.
         name: for provenance.
         mapping: z (n, z_dim) -> w (n, w_dim), ending in a leaky ReLU, with a buffer `w_avg` (w_dim,).
-        synthesis: W+ (n, rows, w_dim), noise maps or None, dtype of the feature maps or None -> pictures in [-1, 1], coarse to
-            fine; the last one counts.
+        synthesis: W+ (n, rows, w_dim), noise maps or None, dtype of the feature maps or None, the largest side or None, a `Tap` or
+            None -> pictures in [-1, 1], coarse to fine; the last one counts.
 
     Attributes:
         architecture: key of `preimage.weight_files.ARCHITECTURES`.
@@ -80,11 +99,11 @@ class StylePrior(nn.Module):
 
     architecture: ClassVar[str]
 
-    config: StyleConfig
+    config: Shape
     fit_mean: Tensor
     fit_std: Tensor
 
-    def __init__(self, config: StyleConfig, name: str, mapping: nn.Module, synthesis: nn.Module):
+    def __init__(self, config: Shape, name: str, mapping: nn.Module, synthesis: nn.Module):
         super().__init__()
         self.config, self.name = config, name
         self.mapping, self.synthesis = mapping, synthesis
@@ -152,6 +171,17 @@ class StylePrior(nn.Module):
     def sample(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         return self.synthesize(self.latents(seeds, truncation), self.noise(seeds)).clamp(0, 1)
 
+    @property
+    def feature_widths(self) -> dict[int, int]:
+        """See `Branched`."""
+        return {side: self.config.channels(side) for side in self.config.resolutions}
+
+    def grow(
+        self, latents: Tensor, noise: Sequence[Tensor] | None, largest: int | None = None, tap: Tap | None = None
+    ) -> dict[int, Tensor]:
+        """See `Branched`."""
+        return {rgb.shape[-1]: (rgb + 1) / 2 for rgb in self.synthesis(latents, noise, None, largest, tap)}
+
     def metadata(self) -> dict[str, Any]:
         """What a weight file must say to rebuild this module."""
-        return {"architecture": self.architecture, "config": asdict(self.config)}
+        return {"architecture": self.architecture, "config": asdict(cast(Any, self.config))}

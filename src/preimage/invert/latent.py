@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -15,7 +15,9 @@ from preimage.candidates import Candidates
 from preimage.degrade.learned import NOISE
 from preimage.device import autocast
 from preimage.errors import MethodError
-from preimage.generate.prior import Prior
+from preimage.generate.prior import Prior, side_sizes
+from preimage.generate.side_outputs import Branched
+from preimage.invert.coarse import check_coarse
 from preimage.invert.editing import Editable, parse_edit
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
@@ -29,7 +31,7 @@ from preimage.invert.settings import Settings
 from preimage.invert.walk import Found, select
 from preimage.memory import fitting, graph_bytes, halved, unless_out_of_memory
 from preimage.nets.layers import freeze
-from preimage.weights import load_prior
+from preimage.weights import load_prior, load_side_outputs
 
 BEGIN_AT = Input(
     START, "picture", help="a picture, such as another method's answer, at whose latents the search begins"
@@ -56,7 +58,43 @@ class LatentSearch(Editable):
 
     @property
     def networks(self) -> Mapping[str, Any]:
-        return {"prior": self.prior}
+        branches = getattr(self.prior, "branches", None)
+        return {"prior": self.prior} | ({} if branches is None else {"side_outputs": branches})
+
+    @property
+    def side_sizes(self) -> tuple[int, ...]:
+        """See `Method.side_sizes`."""
+        return tuple(side for side in side_sizes(self.prior) if side < self.resolution)
+
+    def attach(self, branches: Any) -> None:
+        """See `Method.attach`."""
+        prior: Any = self.prior
+        if not isinstance(prior, Branched):
+            raise MethodError(
+                f"{type(prior).__name__}: its blocks can have no branches; those of StyleGAN2, StyleGAN and ProGAN can."
+            )
+        prior.attach(network_or_load(branches, partial(load_side_outputs, prior=prior)))
+
+    @torch.no_grad()
+    def side_outputs(self, candidates: Candidates) -> dict[int, Tensor]:
+        """See `Method.side_outputs`."""
+        sides, prior = self.side_sizes, cast(Any, self.prior)
+        if not sides:
+            return {}
+        if "latents" not in candidates.latents:
+            raise MethodError(
+                f"these candidates carry no latents of {self.name}, from which smaller pictures are drawn."
+            )
+        kept = {name: x.to(self.device) for name, x in candidates.latents.items()}
+        noise = [kept[f"noise{i}"] for i in range(len(prior.noise_sizes))]
+        with autocast(self.device, self.dtype):
+            drawn = prior.side_outputs(kept["latents"], noise, largest=sides[-1])
+        return {side: drawn[side].float().clamp(0, 1).cpu() for side in sides}
+
+    def check(self, settings: Settings, seeds: Sequence[int] = (), guides: Collection[str] = ()) -> None:
+        """See `Method.check`."""
+        super().check(settings, seeds, guides)
+        check_coarse(self.prior, cast(SearchSettings, settings))
 
     @property
     def together(self) -> int:

@@ -304,6 +304,27 @@ class Method:
         settings = self.configure(controls, seeds, (guides or {}).keys())
         return self.sample(self.pose(lr, degradation, **(guides or {})), seeds, settings, listener, at)
 
+    @property
+    def side_sizes(self) -> tuple[int, ...]:
+        """Sides of the smaller pictures of a candidate that its prior draws, coarse to fine (`side_outputs`); empty where it draws none."""
+        return ()
+
+    def attach(self, branches: Any) -> None:
+        """Let learned branches (path, name or module; `generate.side_outputs`) draw the prior's smaller pictures.
+
+        Raises:
+            MethodError, WeightsError: a method or a prior that can have none, or not these.
+        """
+        raise MethodError(f"{self.name} has no prior whose blocks could have branches; leave them out.")
+
+    def side_outputs(self, candidates: Candidates) -> dict[int, Tensor]:
+        """The same faces at every one of `side_sizes`, {side: (n, 3, side, side)} in [0, 1]: as the prior draws them, not made exact.
+
+        Raises:
+            MethodError: candidates that carry no latents of this method.
+        """
+        return {}
+
     def handle_names(self) -> tuple[str, ...]:
         """The handles that the loaded networks have, of `capabilities.handles`."""
         return tuple(handle.name for handle in self.capabilities.handles)

@@ -36,7 +36,8 @@ class Found:
         mse: (n,) mean squared downscaling error on [0, 1] of that iterate.
         steps: (n,) steps spent, also after the best iterate.
         l1: (n,) mean absolute downscaling error on [0, 1] of that iterate.
-        trace: (n, steps) error of every step in the measure of the loss, NaN from where a candidate was done.
+        trace: (n, steps) error of every step in the measure of the loss, NaN from where a candidate was done; of coarse steps it
+            is that of the smaller picture.
         seconds: (n,) time spent; that of a step is shared evenly by the candidates of the batch.
         degradation: (n, …) noise of the degradation in that iterate, or None where it has none.
     """
@@ -66,6 +67,7 @@ class Walkers:
         score: (m,) of that iterate; the lowest is the best.
         reached: (m,) the lowest error that counted as progress.
         since: (m,) step of that progress.
+        coarse: (m,) bool on the CPU, whether they look at smaller pictures still (`preimage.invert.coarse`).
         degradation: (m, 1, …), the noise of the degradation; None where it has none.
         degradation_moves: whether that noise is optimised.
     """
@@ -80,6 +82,7 @@ class Walkers:
     score: Tensor
     reached: Tensor
     since: Tensor
+    coarse: Tensor
     degradation: Tensor | None = None
     degradation_moves: bool = False
 
@@ -158,6 +161,7 @@ def start(
         score=far,
         reached=far.clone(),
         since=torch.zeros(n, dtype=torch.long),
+        coarse=torch.zeros(n, dtype=torch.bool),
         degradation=None if drawn is None else drawn[:, None].clone(),
         degradation_moves=settings.degradation_noise == "optimised",
     )

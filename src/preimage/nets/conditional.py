@@ -10,7 +10,7 @@ was tried instead: random numbers in the modulation became a dial of contrast th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -271,6 +271,11 @@ class ConditionalGenerator(nn.Module):
         """What a weight file must say to rebuild this module."""
         return {"architecture": "conditional", "config": asdict(self.config)}
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of its levels, 8, 16, …, resolution; each takes a code of its own (`rgb_pictures`)."""
+        return tuple(8 << i for i in range(2 + len(self.levels)))
+
     def forward(self, photo: Tensor, size: Tensor, z: Mapping[str, Tensor], tolerance: Tensor | None = None) -> Tensor:
         """What a smooth enlargement of the photo lacks.
 
@@ -283,6 +288,29 @@ class ConditionalGenerator(nn.Module):
 
         Returns:
             (n, 3, R, R), to be added to a smooth enlargement.
+        """
+        return self.rgb_pictures(photo, size, z, tolerance)[-1]
+
+    def rgb_pictures(
+        self,
+        photo: Tensor,
+        size: Tensor,
+        z: Mapping[str, Tensor],
+        tolerance: Tensor | None = None,
+        steer: Tensor | None = None,
+        largest: int | None = None,
+        tap: Callable[[int, Tensor], None] | None = None,
+    ) -> list[Tensor]:
+        """`forward`, with the pictures of the levels before the last.
+
+        Args:
+            photo, size, z, tolerance: as of `forward`.
+            steer: (n, levels, w_dim), added to the code of each level (`sides`); None for nothing.
+            largest: nothing is computed beyond this side; None for all.
+            tap: is told the side and the feature maps of every level from 16 on.
+
+        Returns:
+            One (n, 3, s, s) for each side from 16 on.
         """
         photo = (photo * 2 - 1).clamp(-2, 2)  # pseudo-inverses overshoot at edges
         views = {photo.shape[-1]: photo.contiguous(memory_format=torch.channels_last)}
@@ -301,20 +329,29 @@ class ConditionalGenerator(nn.Module):
         if self.config.sharpness:
             told.append(z[SHARPNESS][:, 0].to(size.dtype))
         w = self.mapping(torch.cat([known, torch.stack(told, dim=1)], dim=1))
+        codes = [w] * len(self.sides) if steer is None else list((w[:, None] + steer.to(w.dtype)).unbind(1))
         first, second, up = self.outline
         chance = self.gate_outline(low, self.low_outline(z["outline"]))
-        low = second(first(torch.cat([low, chance], dim=1), w), w)
+        low = second(first(torch.cat([low, chance], dim=1), codes[0]), codes[0])
         for pair in self.more_outline:
-            low = pair(low, w)
-        x = (x + 2 * up(low, w)) * math.sqrt(0.2)
+            low = pair(low, codes[0])
+        x = (x + 2 * up(low, codes[0])) * math.sqrt(0.2)
         fields = torch.cat([self.high_outline(z["outline"]), self.high_detail(z["detail"])], dim=1)
         chance = self.gate_detail(x, fields)
-        x = x + self.detail(torch.cat([x, chance], dim=1), w)
+        x = x + self.detail(torch.cat([x, chance], dim=1), codes[1])
         x = x * math.sqrt(0.5)
         for pair in self.trunk:
-            x = pair(x, w)
-        rgb: Tensor = self.rgb(x, w)
-        for level in self.levels:
-            x, more = level(x, views[2 * x.shape[-1]], w)
+            x = pair(x, codes[1])
+        rgb: Tensor = self.rgb(x, codes[1])
+        pictures = [rgb.float() * 0.25]
+        if tap is not None:
+            tap(x.shape[-1], x)
+        for level, code in zip(self.levels, codes[2:], strict=True):
+            if largest is not None and 2 * x.shape[-1] > largest:
+                break
+            x, more = level(x, views[2 * x.shape[-1]], code)
             rgb = upsample2(rgb, self.fir4) + more
-        return rgb.float() * 0.25
+            pictures.append(rgb.float() * 0.25)
+            if tap is not None:
+                tap(x.shape[-1], x)
+        return pictures

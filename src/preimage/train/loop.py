@@ -176,7 +176,7 @@ class Run:
             save_png(self.folder / "grids" / f"{self.progress.images:09d}.png", contact_sheet(rows, cell=cell))
         self.save()
 
-    def export(self, module: nn.Module, recipe: Any, looked_through: Sequence[str]) -> Path:
+    def export(self, module: nn.Module, recipe: Any, looked_through: Sequence[str] | None) -> Path:
         """Write the module as a self-describing half-precision file, prior.safetensors; of paths it keeps the names."""
         path = self.folder / "prior.safetensors"
         if self.accelerator.is_main_process:

@@ -60,6 +60,12 @@ def _style_vae() -> Trainer:
     return Trainer(style_vae.Recipe, style_vae.train, style_vae.describe)
 
 
+def _side_outputs() -> Trainer:
+    from preimage.train import side_outputs
+
+    return Trainer(side_outputs.Recipe, side_outputs.train, side_outputs.describe)
+
+
 def _posterior() -> Trainer:
     from preimage.train import posterior
 
@@ -86,6 +92,7 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "progan": _progan,
     "degradation-gan": _degradation_gan,
     "style-vae": _style_vae,
+    "side-outputs": _side_outputs,
     "posterior": _posterior,
     "posterior-local": _posterior_local,
     "ssrvae": _upsampler("Recipe"),

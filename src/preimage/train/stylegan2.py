@@ -8,13 +8,17 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from preimage.declaration import declared, remember
+from preimage.declaration import Declaration, declared, remember
 from preimage.errors import RecipeError
+from preimage.generate.cascade import join
+from preimage.generate.style_prior import StylePrior
 from preimage.generate.stylegan2 import StyleGAN2
+from preimage.nets.conditional import ConditionalGenerator
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.nets.features import FEATURE_NETWORKS, load_features
 from preimage.seeds import normal
@@ -25,7 +29,7 @@ from preimage.train.data import load_pictures
 from preimage.train.loop import average_decay, compiled, evaluating, every, set_rates, update_average
 from preimage.train.start import start_accelerator, start_run
 from preimage.train.stylegan2_settings import LOSSES, DiscriminatorSettings, Recipe, lazy, rates
-from preimage.weights import load_prior
+from preimage.weights import load_prior, load_upsampler
 
 __all__ = ["DiscriminatorSettings", "Recipe", "describe", "train"]
 
@@ -54,11 +58,7 @@ def build_run(recipe: Recipe) -> tuple[StyleGAN2, Discriminator, torch.optim.Opt
     g, d = StyleGAN2(recipe.generator, recipe.name), build_discriminator(recipe)
     if recipe.init:
         start = load_prior(recipe.init)
-        if not isinstance(start, StyleGAN2) or start.config != recipe.generator:
-            raise RecipeError(
-                f"init: {recipe.init} is not a StyleGAN2 of the shape under `generator:`; make them equal."
-            )
-        g.load_state_dict(start.state_dict())
+        grow(g, start, recipe.init)
         remember(g, declared(start))
     opt_g, opt_d = (
         torch.optim.Adam(
@@ -67,6 +67,53 @@ def build_run(recipe: Recipe) -> tuple[StyleGAN2, Discriminator, torch.optim.Opt
         for network, rate, power in zip((g, d), rates(recipe, 0), lazy(recipe), strict=True)
     )
     return g, d, opt_g, opt_d
+
+
+@torch.no_grad()
+def grow(g: StyleGAN2, start: nn.Module, name: str) -> None:
+    """Give a generator the weights of one of its shape, or of a smaller side: what is new adds nothing to the picture at first.
+
+    Skip-RGB pictures (StyleGAN2, section 4.1) make that a copy: the new blocks' RGB is zero, and the picture the old one, enlarged.
+
+    Raises:
+        RecipeError: another shape.
+    """
+    side = start.config.resolution if isinstance(start, StyleGAN2) else 0
+    if not isinstance(start, StyleGAN2) or replace(start.config, resolution=g.resolution) != g.config:
+        raise RecipeError(
+            f"init: {name} is not a StyleGAN2 of the shape under `generator:`, or of that shape and fewer pixels; make them equal."
+        )
+    if side > g.resolution:
+        raise RecipeError(f"init: {name} makes pictures of {side} px, which cannot shrink to {g.resolution}.")
+    g.load_state_dict(start.state_dict(), strict=False)
+    for larger in g.config.resolutions:
+        if larger > side:
+            g.get_parameter(f"synthesis.b{larger}.torgb.weight").zero_()
+            g.get_parameter(f"synthesis.b{larger}.torgb.bias").zero_()
+
+
+def load_second(recipe: Recipe) -> ConditionalGenerator | None:
+    """The network that enlarges what the generator draws.
+
+    Raises:
+        RecipeError: another kind of network, or one that makes pictures no larger than the generator's.
+    """
+    if not recipe.second:
+        return None
+    found = load_upsampler(recipe.second, family="posterior").eval()
+    if not isinstance(found, ConditionalGenerator) or found.resolution <= recipe.generator.resolution:
+        raise RecipeError(
+            f"second: {recipe.second} is no network of posterior for pictures larger than {recipe.generator.resolution} px; name one, "
+            "such as posterior-16to128."
+        )
+    return found
+
+
+def together(seen: tuple[str, ...], other: Declaration | None) -> tuple[str, ...] | None:
+    """The feature networks that two networks looked through; None where one of them does not say."""
+    if other is None or other.looked_through is None:
+        return None
+    return tuple(dict.fromkeys((*seen, *other.looked_through)))
 
 
 class Imagine(nn.Module):
@@ -121,7 +168,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
     players = start_run(
         accelerator, recipe, build_run, resume,
-        ("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision"),
+        ("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision", "second", "name"),
         calibrate=pictures if recipe.discriminator.kind == "projected" else None, wrap=wrap, also=(control, lengths),
     )  # fmt: skip
     (run, g, d, opt_g, opt_d, average), (imagine,) = players.parts, made
@@ -134,6 +181,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     project = compiled(d.project, recipe.compile and isinstance(d, ProjectedDiscriminator))
     gamma, interval = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
     path = run.folder / "prior.safetensors"
+    second = load_second(recipe)
     signs: list[Tensor] = []
 
     def changed(x: Tensor) -> Tensor:
@@ -201,18 +249,24 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         done = run.progress.images >= recipe.images
         stop = every(recipe.log, before, run.progress.images) and run.report(stop_after)
         if stop or done or every(recipe.snapshot, before, run.progress.images):
-            with evaluating(average):
-                ws = average.mapping(z_grid)[:, None].expand(-1, recipe.generator.rows, -1)
-                grid = average.synthesize(ws, noise_grid).clamp(0, 1)
-            run.snapshot(grid)
-            exported = copy.deepcopy(average).cpu().float()
-            exported.refit()
+            exported: StylePrior = copy.deepcopy(average).cpu().float()
             d_settings = recipe.discriminator
+            seen: tuple[str, ...] | None = (d_settings.features,) if d_settings.kind == "projected" else ()
+            if second is None:
+                exported.refit()
+                with evaluating(average):
+                    ws = average.mapping(z_grid)[:, None].expand(-1, recipe.generator.rows, -1)
+                    grid = average.synthesize(ws, noise_grid).clamp(0, 1)
+            else:
+                exported = join(cast(StyleGAN2, exported), second, recipe.name)
+                seen = together(seen or (), declared(second))
+                grid = exported.sample(range(32))
+            run.snapshot(grid)
             weights = Path(d_settings.feature_weights).name  # nobody's folders
             path = run.export(
                 exported,
                 replace(recipe, discriminator=replace(d_settings, feature_weights=weights)),
-                looked_through=(d_settings.features,) if d_settings.kind == "projected" else (),
+                looked_through=seen,
             )
         if stop:
             break

@@ -81,6 +81,8 @@ class Recipe:
         seed: of everything random.
         init: prior that the generator and its average start from (name, path or hub id); empty for random weights.
             A run whose state is lost goes on from its export, with a new discriminator.
+        second: posterior's network that enlarges what this generator draws (name, path or hub id): the export is then both as one
+            prior (`preimage.generate.cascade`), and so are the grids; None for the generator alone.
         name: of the exported prior.
     """
 
@@ -110,6 +112,7 @@ class Recipe:
     log: int = 2_000
     seed: int = 0
     init: str = ""
+    second: str | None = None
     name: str = "prior"
 
     def __post_init__(self) -> None:
