@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--preset", default="default")
     parser.add_argument("--stop", type=float, default=None, help="other than the preset's; 0 runs all steps")
     parser.add_argument("--weights", type=Path, default=Path("../shared/weights"), help="folder of feature networks")
-    parser.add_argument("--grid", type=Path, default=None, help="PNG of the first faces: photo, each share, the real one")
+    parser.add_argument(
+        "--grid", type=Path, default=None, help="PNG of the first faces: photo, each share, the real one"
+    )
     args = parser.parse_args()
     pulse = Pulse(prior=args.prior, preset=args.preset, device="cpu")
     if args.branches:
@@ -79,13 +81,18 @@ def main() -> None:
     rows = [[photo, face] for photo, face in zip(photos, truth, strict=True)]
     controls = {} if args.stop is None else {"stop": args.stop}
     searched(pulse, photos[:1], controls)  # what is made once
-    print("| coarse | seconds | steps | LR RMS before | moved | exact | kd-vgg | RMS to the face |\n" + "|---" * 8 + "|")
+    print(
+        "| coarse | seconds | steps | LR RMS before | moved | exact | kd-vgg | RMS to the face |\n" + "|---" * 8 + "|"
+    )
     for share in args.shares:
         found, seconds = searched(pulse, photos, controls | {"coarse": share})
         made = torch.cat([part.images for part in found])
         with torch.no_grad():
             distance = kernel_distance(network.pooled(made), features, subset_size=args.count // 2, scale=scale).value
-        means = [torch.cat([getattr(p, key) for p in found]).float().mean() for key in ("steps", "error_before", "moved", "exact")]
+        means = [
+            torch.cat([getattr(p, key) for p in found]).float().mean()
+            for key in ("steps", "error_before", "moved", "exact")
+        ]
         apart = 255 * (made - truth).square().flatten(1).mean(1).sqrt().mean()
         values = [share, seconds, *means, distance, apart]
         print("| " + " | ".join(f"{float(value):.3g}" for value in values) + " |", flush=True)

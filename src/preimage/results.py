@@ -33,7 +33,18 @@ from preimage.sheet import candidate_grid
 from preimage.texts import finite
 
 # what may differ between two calls that fill the same folder
-FREE = ("inputs", "seeds", "device", "batch", "threads", "versions", "save_latents", "variants", "trained_for", "side_outputs")
+FREE = (
+    "inputs",
+    "seeds",
+    "device",
+    "batch",
+    "threads",
+    "versions",
+    "save_latents",
+    "variants",
+    "trained_for",
+    "side_outputs",
+)
 
 
 @dataclass

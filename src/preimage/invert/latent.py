@@ -79,7 +79,9 @@ class LatentSearch(Method):
         if not sides:
             return {}
         if "latents" not in candidates.latents:
-            raise MethodError(f"these candidates carry no latents of {self.name}, from which smaller pictures are drawn.")
+            raise MethodError(
+                f"these candidates carry no latents of {self.name}, from which smaller pictures are drawn."
+            )
         kept = {name: x.to(self.device) for name, x in candidates.latents.items()}
         noise = [kept[f"noise{i}"] for i in range(len(prior.noise_sizes))]
         with autocast(self.device, self.dtype):

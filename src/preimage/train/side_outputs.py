@@ -61,9 +61,7 @@ def load_frozen(recipe: Recipe) -> Any:
 
 
 @torch.no_grad()
-def imagine(
-    prior: Any, z: Tensor, noise: Sequence[Tensor], sides: tuple[int, ...]
-) -> tuple[dict[int, Tensor], Tensor]:
+def imagine(prior: Any, z: Tensor, noise: Sequence[Tensor], sides: tuple[int, ...]) -> tuple[dict[int, Tensor], Tensor]:
     """Faces of z (n, z_dim) and noise maps: the prior's feature maps by side, and the whole pictures (n, 3, R, R), not clamped."""
     latents = z[:, None]
     if isinstance(prior, StylePrior):
