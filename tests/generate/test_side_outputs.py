@@ -144,7 +144,7 @@ def test_who_draws_smaller_pictures(prior):
     assert side_sizes(prior) == ((4, 8, 16) if own else ())
     latents, noise = latents_of(prior)
     if not own:
-        with pytest.raises(MethodError, match="draws the whole picture only. Attach branches"):
+        with pytest.raises(MethodError, match=r"draws the whole picture only\. Attach branches"):
             prior.side_outputs(latents, noise)
     prior.attach(branches_of(prior, (8,)))
     assert has_side_outputs(prior)

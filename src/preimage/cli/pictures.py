@@ -68,7 +68,7 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
         "--branches",
         type=str | None,
         default=None,
-        help="learned branches of the prior for these pictures and for coarse steps: the file that such a recipe trains",
+        help="learned branches of the prior, which draw these pictures: the file that a recipe of side outputs trains",
     )
     p.add_argument("--from", type=str | None, default=None, help="a file of such latents to go on from")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")

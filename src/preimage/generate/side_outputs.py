@@ -197,7 +197,7 @@ class Branched(nn.Module):
         return found, self.grow(latents, noise, None, tap)[self.own_sides[-1]]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.branches is not None:
-            self.branches._apply(fn)
+            self.branches._apply(fn)  # type: ignore[no-untyped-call]
         return self
