@@ -178,7 +178,12 @@ class StyleGAN2(StylePrior):
         super().__init__(config, name, Mapping(config), Synthesis(config))
 
     def side_outputs(
-        self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
+        self,
+        latents: Tensor,
+        noise: Sequence[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+        largest: int | None = None,
     ) -> dict[int, Tensor]:
-        """The RGB pictures of every side, {side: (n, 3, side, side)}, around [0, 1], not clamped."""
-        return {rgb.shape[-1]: (rgb + 1) / 2 for rgb in self.synthesis(latents, noise, dtype)}
+        """The RGB pictures of every side, {side: (n, 3, side, side)}, around [0, 1], not clamped; none above `largest`."""
+        found = {rgb.shape[-1]: (rgb + 1) / 2 for rgb in self.synthesis(latents, noise, dtype)}
+        return {side: picture for side, picture in found.items() if largest is None or side <= largest}
