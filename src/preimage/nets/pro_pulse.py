@@ -67,7 +67,9 @@ class ProPulseConfig:
             object.__setattr__(self, "rows", tuple(self.rows))
         check_resolution(what, self.hr_size, 8)
         check_whole(what, {"lr_size": self.lr_size}, 1, 512)
-        check_whole(what, {name: getattr(self, name) for name in ("w_dim", "width", "head_width", "reduction")}, 1, WIDEST)
+        check_whole(
+            what, {name: getattr(self, name) for name in ("w_dim", "width", "head_width", "reduction")}, 1, WIDEST
+        )
         check_whole(what, {name: getattr(self, name) for name in ("groups", "blocks")}, 1, DEEPEST)
         check_whole(what, {"silent": self.silent}, 0, WIDEST)
         if not isinstance(self.rows, tuple) or not 1 <= len(self.rows) <= DEEPEST:
@@ -153,9 +155,7 @@ class Head(nn.Module):
 
 def stem(config: ProPulseConfig) -> nn.Sequential:
     """Convolution, and a transposed one to twice the side: the heads want 32 pixels of a photo of 16."""
-    return nn.Sequential(
-        conv(3, config.width), nn.ConvTranspose2d(config.width, config.width, 4, stride=2, padding=1)
-    )
+    return nn.Sequential(conv(3, config.width), nn.ConvTranspose2d(config.width, config.width, 4, stride=2, padding=1))
 
 
 class BaseEncoder(nn.Module):
@@ -191,9 +191,7 @@ class ScaleEncoder(nn.Module):
     def __init__(self, config: ProPulseConfig) -> None:
         super().__init__()
         self.stem = stem(config)
-        self.stages = nn.ModuleList(
-            nn.ModuleList(Part(config, codes) for codes in parts) for parts in config.codes
-        )
+        self.stages = nn.ModuleList(nn.ModuleList(Part(config, codes) for codes in parts) for parts in config.codes)
 
     def forward(self, x: Tensor, stages: int) -> Tensor:
         x, codes = self.stem(x), []
