@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from preimage.candidates import Candidates
 from preimage.device import autocast
 from preimage.errors import MethodError
 from preimage.generate.prior import Prior
+from preimage.invert.encoded import FAMILY, encoded, find_encoder, prepare
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
 from preimage.invert.method import Input, Method, network_or_load
@@ -25,12 +26,15 @@ from preimage.invert.search_settings import SearchSettings
 from preimage.invert.settings import Settings
 from preimage.invert.walk import Found, select
 from preimage.memory import fitting, graph_bytes, halved, unless_out_of_memory
+from preimage.nets.fingerprint import fingerprint
 from preimage.nets.layers import freeze
+from preimage.nets.pro_pulse import ProPulseEncoder
 from preimage.weights import load_prior
 
 BEGIN_AT = Input(
-    START, "picture", help="a picture, such as another method's answer, at whose latents the search begins"
-)
+    START, "picture", help="a picture, such as another method's answer, at whose latents the search begins; or pro-pulse",
+    words={FAMILY: "encoder"},
+)  # fmt: skip
 
 
 class LatentSearch(Method):
@@ -46,6 +50,7 @@ class LatentSearch(Method):
             freeze(loaded, self.device)
         self.prior: Prior = loaded
         self._graph = 0
+        self._encoders: dict[str, ProPulseEncoder] = {}
 
     @property
     def resolution(self) -> int:
@@ -59,6 +64,21 @@ class LatentSearch(Method):
     def together(self) -> int:
         """See `Method.together`: as many as fit into memory, where no batch was chosen."""
         return self.batch or fitting(self.device, self.resolution, self._graph_of_one)
+
+    def check(self, settings: Settings, seeds: Sequence[int] = (), guides: Collection[str] = ()) -> None:
+        name = self.search_settings(settings).encoder
+        if name and START in guides:
+            raise MethodError(f"start and encoder ({name}) both say where to begin; give one of them.")
+        if name:
+            self._encoder(name)
+
+    def describe(self, settings: Settings | None = None) -> dict[str, Any]:
+        about, name = super().describe(settings), self.search_settings(settings or self.settings).encoder
+        return about | ({"encoder_sha256": fingerprint(self._encoder(name))} if name else {})
+
+    def search_settings(self, settings: Settings) -> SearchSettings:
+        """How to search, of the method's own settings."""
+        return cast(SearchSettings, settings)
 
     def sample(
         self,
@@ -82,12 +102,12 @@ class LatentSearch(Method):
         self, asks: Iterable[Ask], settings: Settings | None, listener: Listener | None
     ) -> Iterator[tuple[list[Row], Candidates]]:
         """Candidates as they are found, those of one photo that end with the same step together."""
-        queue, size = Queue(asks), self.together
+        queue, size, chosen = Queue(asks), self.together, settings or self.settings
         while rows := queue.take(size):
             degradation = rows[0].ask.problem.degradation
-            search = Search(self.prior, degradation, cast(SearchSettings, settings or self.settings), listener)
+            search = Search(self.prior, degradation, self.search_settings(chosen), listener)
             while rows or search.rows:
-                done = unless_out_of_memory(partial(self._step, search, rows))
+                done = unless_out_of_memory(partial(self._step, search, rows, chosen))
                 if done is None:  # too many for the memory there is, also for what follows; all begin again
                     wanted = [*search.rows, *(row for row in rows if row not in search.rows)]
                     queue.put_back(wanted)
@@ -98,18 +118,30 @@ class LatentSearch(Method):
                     return
                 rows = queue.take(size - len(search.rows), search.rows[0]) if search.rows else []
 
-    def _step(self, search: Search, rows: Sequence[Row]) -> tuple[list[Row], Found]:
-        with autocast(self.device, self.dtype), torch.enable_grad():
-            search.join(rows, self._beginning(rows, search.settings) if rows else None)
+    def _step(self, search: Search, rows: Sequence[Row], settings: Settings) -> tuple[list[Row], Found]:
+        began = time.monotonic()
+        with autocast(self.device, self.dtype), torch.set_grad_enabled(search.settings.steps > 1):
+            at = self._beginning(rows, settings) if rows and rows[0].ask.at is None else None
+            search.join(rows, at, time.monotonic() - began)
             return search.step()
 
-    def _beginning(self, rows: Sequence[Row], settings: SearchSettings) -> dict[str, Tensor] | None:
-        """Latents of the picture to begin at, where one was given and no latents; rows of a batch have the same guides."""
-        ask = rows[0].ask
-        picture = ask.problem.guides.get(START)
-        if picture is None or ask.at is not None:
-            return None
-        return nearest(self.prior, picture.to(self.device), [row.seed for row in rows], settings)
+    def _beginning(self, rows: Sequence[Row], settings: Settings) -> dict[str, Tensor] | None:
+        """Latents of the picture to begin at, or those that an encoder writes, where one was given; rows of a batch have the same guides."""
+        chosen, picture = self.search_settings(settings), rows[0].ask.problem.guides.get(START)
+        if picture is not None:
+            with torch.enable_grad():
+                return nearest(self.prior, picture.to(self.device), [row.seed for row in rows], chosen)
+        if chosen.encoder:
+            network = self._encoder(chosen.encoder)
+            return encoded(self.prior, network, rows, share=chosen.encoder_share, spread=chosen.spread)
+        return None
+
+    def _encoder(self, name: str) -> ProPulseEncoder:
+        if name not in self._encoders:
+            found = find_encoder(name)
+            prepare(found, self.prior, self.device)
+            self._encoders[name] = found
+        return self._encoders[name]
 
     def _graph_of_one(self) -> int:
         """Bytes that the graph of one candidate takes; measured once, by one forward pass."""

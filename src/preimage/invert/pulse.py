@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from preimage.candidates import Candidates
 from preimage.degrade.learned import NOISE
@@ -58,6 +59,7 @@ class Pulse(LatentSearch):
         """New fine noise around one latent; a single forward pass."""
         began, n, share = time.monotonic(), len(seeds), float(changes.get(FINE_NOISE, 0.0))
         kept = {name: x.to(self.device).expand(n, *x.shape[1:]) for name, x in candidate.latents.items()}
+        kept["latents"] = self._turned(kept["latents"], candidate, changes, seeds)
         noise = []
         for i, side in enumerate(self.prior.noise_sizes):
             found = kept[f"noise{i}"]
@@ -71,3 +73,9 @@ class Pulse(LatentSearch):
             noise=kept.get(NOISE), began=began,
             latents={"latents": kept["latents"], **{f"noise{i}": x for i, x in enumerate(noise)}},
         )  # fmt: skip
+
+    def _turned(
+        self, latents: Tensor, candidate: Candidates, changes: Mapping[str, Any], seeds: Sequence[int]
+    ) -> Tensor:
+        """The latents of a candidate, one row for each seed, as the handles have them; here as they are."""
+        return latents

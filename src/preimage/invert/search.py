@@ -19,7 +19,7 @@ from preimage.invert.optimisers import OPTIMISERS
 from preimage.invert.problem import Problem
 from preimage.invert.queue import Ask, Row, latents_of, photos_of
 from preimage.invert.search_settings import SCHEDULES, SearchSettings
-from preimage.invert.walk import Found, Walkers, join, norms, select, start
+from preimage.invert.walk import Found, Walkers, join, onto_spheres, select, start
 
 FORWARDS_PER_STEP = 2
 """A step is one forward and one backward pass; the prior is frozen, so the backward pass costs one forward more, not two."""
@@ -54,8 +54,11 @@ class Search:
         self._walkers: Walkers | None = None
         self._mean, self._std = (t.to(prior.mean_latent.device) for t in prior.gaussian_fit)
 
-    def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None) -> None:
-        """Candidates that begin with the next step, at these latents (`Candidates.latents`, one row each), or at their own, or at random ones."""
+    def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None, seconds: float = 0.0) -> None:
+        """Candidates that begin with the next step, at these latents (`Candidates.latents`, one row each), or at their own, or at random ones.
+
+        seconds: that it took to find these latents.
+        """
         if not rows:
             return
         self.rows += rows
@@ -63,6 +66,7 @@ class Search:
         fresh = start(
             self.prior, seeds, self.settings, self.degradation, latents_of(rows) if at is None else at, photos_of(rows)
         )
+        fresh.best.seconds += seconds / len(rows)
         self._walkers = fresh if self._walkers is None else join(self._walkers, fresh)
 
     def step(self) -> tuple[list[Row], Found]:
@@ -123,7 +127,7 @@ class Search:
             p.grad = None
         if settings.sphere:
             for p, radius in zip(moving, walkers.radii, strict=True):
-                p.mul_(radius / norms(p))
+                p.mul_(onto_spheres(p, radius))
 
     def _leave(self, going: Tensor) -> tuple[list[Row], Found]:
         """Take those that are done out of the batch."""

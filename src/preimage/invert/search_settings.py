@@ -62,6 +62,9 @@ class SearchSettings(Settings):
         start_steps: steps towards the picture to begin at, where one is given (`preimage.invert.nearest`), before the others.
         spread: how far from the mean latent a search begins, and on its spheres stays: radii of so many times those of
             random points; below 1 it trades variety for faces, as truncation does. A prior without W has only its own sphere.
+        encoder: what writes the latents to begin at (Pro-PULSE): an encoder of this prior by name or path, pro-pulse for the
+            embedded one; empty: none.
+        encoder_share: how far from these each seed begins, towards a random w of its own; at 0 they differ in noise maps alone.
     """
 
     steps: int = setting(100, low=1)
@@ -82,3 +85,5 @@ class SearchSettings(Settings):
     patience: int = setting(0, low=0)
     start_steps: int = setting(100, low=1)
     spread: float = setting(1.0, low=0, above=True)
+    encoder: str = ""
+    encoder_share: float = setting(0.3, low=0, high=1)
