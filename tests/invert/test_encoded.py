@@ -85,9 +85,9 @@ def test_latents_to_go_on_from_go_before_it(tiny_prior, encoder_file, tiny_lr):
 
 def test_what_does_not_fit(tmp_path, tiny_prior, tiny_encoder, tiny_stylegan, encoder_file, tiny_lr):
     method = Pulse(prior=tiny_prior, device="cpu")
-    with pytest.raises(MethodError, match="start and encoder .* both say where to begin"):
+    with pytest.raises(MethodError, match=r"start and encoder .* both say where to begin"):
         method.configure({"encoder": str(encoder_file)}, guides=["start"])
-    with pytest.raises(WeightsError, match="belongs to the prior tiny .*cannot work with tiny"):
+    with pytest.raises(WeightsError, match=r"belongs to the prior tiny .*cannot work with tiny"):
         Pulse(prior=tiny_stylegan, device="cpu").configure({"encoder": str(encoder_file)})
     save_prior(tmp_path / "free.safetensors", tiny_encoder, {})
     with pytest.raises(

@@ -14,9 +14,9 @@ from preimage.weight_files import save_prior
 from preimage.weights import load_encoder
 
 
-def answer(method, lr, seeds, **controls):
+def answer(method, photo, seeds, **controls):
     """What `Method.upsample` gives, of whose arguments one is called lr as the learning rate is."""
-    (found,) = method.sample(method.pose(lr), seeds, method.configure(controls))
+    (found,) = method.sample(method.pose(photo), seeds, method.configure(controls))
     return found
 
 
@@ -132,7 +132,7 @@ def test_it_finds_its_prior_or_refuses_a_wrong_one(tmp_path, tiny_prior, tiny_st
         "weights": "pro-pulse-tiny",
     }
     assert method.trained_for == ("bicubic",)
-    with pytest.raises(WeightsError, match="belongs to the prior tiny .* cannot work with"):
+    with pytest.raises(WeightsError, match=r"belongs to the prior tiny .* cannot work with"):
         ProPulse(prior=tiny_stylegan, weights=str(encoder_file), device="cpu")
     with pytest.raises(
         WeightsError, match=r"belongs to the prior tiny, which is not embedded; give its file \(--prior\)"
