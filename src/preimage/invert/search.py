@@ -55,9 +55,12 @@ class Search:
         self._mean, self._std = (t.to(prior.mean_latent.device) for t in prior.gaussian_fit)
 
     def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None, seconds: float = 0.0) -> None:
-        """Candidates that begin with the next step, at these latents (`Candidates.latents`, one row each), or at their own, or at random ones.
+        """Candidates that begin with the next step: at these latents, at those of their asks, or at random ones.
 
-        seconds: that it took to find these latents.
+        Args:
+            rows: which.
+            at: latents and noise maps by the names of `Candidates.latents`, one row each.
+            seconds: that it took to find these.
         """
         if not rows:
             return
