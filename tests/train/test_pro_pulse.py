@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from preimage.declaration import declared
 from preimage.degrade.linear import bicubic
@@ -260,6 +261,40 @@ def test_another_prior(recipe, tiny_prior):
     ):
         with pytest.raises(RecipeError, match=message):
             check_prior(replace(recipe, encoder=shape), tiny_prior)
+
+
+class OwnPrior(nn.Module):
+    """A user's own: a linear decoder of z, without W, noise, side outputs, or a file that could hold it."""
+
+    name, resolution, latent_shape, spaces, noise_sizes = "mine", 16, (1, 8), ("Z",), ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.randn(8, 3 * 256, generator=torch.Generator().manual_seed(0)) * 0.05
+        self.register_buffer("weight", weight)
+        self.register_buffer("mean_latent", torch.ones(8))
+        self.gaussian_fit = torch.ones(8), torch.full((8,), 2.0)
+
+    def synthesize(self, latents, noise=None):
+        return (0.5 + latents[:, 0] @ self.weight).view(-1, 3, 16, 16)
+
+    def sample(self, seeds, truncation=1.0):
+        raise NotImplementedError
+
+
+def test_a_prior_of_ones_own(recipe, monkeypatch):
+    shape = replace(SHAPE, rows=(1,), w_dim=8)
+    recipe = replace(recipe, encoder=shape, prior="mine:OwnPrior")
+    monkeypatch.setattr("preimage.train.pro_pulse.load_prior", lambda name, device: OwnPrior())
+    encoder = load_encoder(train(recipe))
+    assert torch.equal(encoder.spread, torch.full((8,), 2.0))
+    assert int(encoder.stage) == 1
+    for change, message in (
+        ({"encoder": replace(shape, space="u")}, "u lies behind W, and mine has none"),
+        ({"end_to_end": True}, "a class of your own"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            check_prior(replace(recipe, **change), OwnPrior())
 
 
 # --------------------------------------------------------------------------------------------------- shipped recipes

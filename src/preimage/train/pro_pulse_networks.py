@@ -90,6 +90,10 @@ def check_prior(recipe: Recipe, prior: Any) -> None:
             f"encoder: hr_size {c.hr_size}, {c.rows[-1]} rows and w_dim {c.w_dim}, but {prior.name} has {prior.resolution}, {rows} "
             f"and {w_dim}; make them equal."
         )
+    if c.space == "u" and "W" not in prior.spaces:
+        raise RecipeError(
+            f"encoder.space: u lies behind W, and {prior.name} has none; take w, which is its own Gaussian."
+        )
     if recipe.end_to_end and not hasattr(prior, "metadata"):
         raise RecipeError(f"end_to_end: {prior.name} is a class of your own, which no file can hold; leave it frozen.")
     if hasattr(prior, "rows_up_to"):
