@@ -226,6 +226,13 @@ def test_table_2(name, recipe):
         ProPulse(prior=str(prior), weights=str(path), device="cpu")
 
 
+def test_half_precision(recipe):
+    recipe = replace(recipe, adversary=0.1, precision="bf16", images=4, base_images=0)
+    full = replace(recipe, precision="fp32", out=recipe.out + "-full")
+    train(recipe), train(full)
+    assert lines(recipe)[0]["rec"] == pytest.approx(lines(full)[0]["rec"], rel=0.05)
+
+
 def test_what_it_looked_through(recipe):
     shown = replace(recipe, identity=1.0, adversary=0.1, critic=replace(recipe.critic, kind="projected"))
     assert looked_through(shown) == ("mobilefacenet", "efficientnet-lite0")
