@@ -97,10 +97,17 @@ def upsample(
 
 
 def split_controls(method: Method, controls: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Guides, and settings, of what a user gave by name; an empty guide is none."""
-    names = {given.name for given in method.capabilities.inputs}
-    guides = {name: value for name, value in controls.items() if name in names and value not in (None, "")}
-    return guides, {name: value for name, value in controls.items() if name not in names}
+    """Guides, and settings, of what a user gave by name; an empty guide is none, and a word in its place (`Input.words`) a setting."""
+    inputs = {given.name: given for given in method.capabilities.inputs}
+    guides, settings = dict[str, Any](), dict[str, Any]()
+    for name, value in controls.items():
+        if name not in inputs:
+            settings.setdefault(name, value)
+        elif isinstance(value, str) and value in inputs[name].words:
+            settings[inputs[name].words[value]] = value
+        elif value is not None and not (isinstance(value, str) and value == ""):
+            guides[name] = value
+    return guides, settings
 
 
 def upsample_folder(

@@ -189,6 +189,11 @@ def load_side_outputs(name: str | Path, prior: Any) -> nn.Module:
     return branches
 
 
+def load_encoder(name: str | Path | None = None, device: str | torch.device = "cpu", family: str = "") -> nn.Module:
+    """Load a network that writes the latents of a prior; see `load_network`."""
+    return load_network(name, "encoder", device, family)
+
+
 def check_bound(declaration: Declaration, prior: Any, name: str = "the network") -> None:
     """Refuse a prior that is another than the one that a network is bound to; one that is bound to none takes any.
 

@@ -118,6 +118,10 @@ class StylePrior(Branched):
     def latent_shape(self) -> tuple[int, int]:
         return self.config.rows, self.config.w_dim
 
+    def rows_up_to(self, side: int) -> int:
+        """How many rows of W+, coarse first, shape the picture of this side: two for each resolution."""
+        return 2 * sum(resolution <= side for resolution in self.config.resolutions)
+
     @property
     def spaces(self) -> tuple[str, ...]:
         return "Z", "W", "W+"

@@ -19,6 +19,7 @@ from preimage.generate.prior import Prior, side_sizes
 from preimage.generate.side_outputs import Branched
 from preimage.invert.coarse import check_coarse
 from preimage.invert.editing import Editable, parse_edit
+from preimage.invert.encoded import FAMILY, encoded, find_encoder, prepare
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
 from preimage.invert.method import Input, network_or_load
@@ -30,12 +31,15 @@ from preimage.invert.search_settings import SearchSettings
 from preimage.invert.settings import Settings
 from preimage.invert.walk import Found, select
 from preimage.memory import fitting, graph_bytes, halved, unless_out_of_memory
+from preimage.nets.fingerprint import fingerprint
 from preimage.nets.layers import freeze
+from preimage.nets.pro_pulse import ProPulseEncoder
 from preimage.weights import load_prior, load_side_outputs
 
 BEGIN_AT = Input(
-    START, "picture", help="a picture, such as another method's answer, at whose latents the search begins"
-)
+    START, "picture", help="a picture, such as another method's answer, at whose latents the search begins; or pro-pulse",
+    words={FAMILY: "encoder"},
+)  # fmt: skip
 
 
 class LatentSearch(Editable):
@@ -51,6 +55,7 @@ class LatentSearch(Editable):
             freeze(loaded, self.device)
         self.prior: Prior = loaded
         self._graph = 0
+        self._encoders: dict[str, ProPulseEncoder] = {}
 
     @property
     def resolution(self) -> int:
@@ -94,12 +99,25 @@ class LatentSearch(Editable):
     def check(self, settings: Settings, seeds: Sequence[int] = (), guides: Collection[str] = ()) -> None:
         """See `Method.check`."""
         super().check(settings, seeds, guides)
-        check_coarse(self.prior, cast(SearchSettings, settings))
+        chosen = self.search_settings(settings)
+        check_coarse(self.prior, chosen)
+        if chosen.encoder and START in guides:
+            raise MethodError(f"start and encoder ({chosen.encoder}) both say where to begin; give one of them.")
+        if chosen.encoder:
+            self._encoder(chosen.encoder)
 
     @property
     def together(self) -> int:
         """See `Method.together`: as many as fit into memory, where no batch was chosen."""
         return self.batch or fitting(self.device, self.resolution, self._graph_of_one)
+
+    def describe(self, settings: Settings | None = None) -> dict[str, Any]:
+        about, name = super().describe(settings), self.search_settings(settings or self.settings).encoder
+        return about | ({"encoder_sha256": fingerprint(self._encoder(name))} if name else {})
+
+    def search_settings(self, settings: Settings) -> SearchSettings:
+        """How to search, of the method's own settings."""
+        return cast(SearchSettings, settings)
 
     def sample(
         self,
@@ -123,12 +141,12 @@ class LatentSearch(Editable):
         self, asks: Iterable[Ask], settings: Settings | None, listener: Listener | None
     ) -> Iterator[tuple[list[Row], Candidates]]:
         """Candidates as they are found, those of one photo that end with the same step together."""
-        queue, size = Queue(asks), self.together
+        queue, size, chosen = Queue(asks), self.together, settings or self.settings
         while rows := queue.take(size):
-            degradation, how = rows[0].ask.problem.degradation, cast(SearchSettings, settings or self.settings)
+            degradation, how = rows[0].ask.problem.degradation, self.search_settings(chosen)
             search = Search(self.prior, degradation, how, listener)
             while rows or search.rows:
-                done = unless_out_of_memory(partial(self._step, search, rows))
+                done = unless_out_of_memory(partial(self._step, search, rows, chosen))
                 if done is None:  # too many for the memory there is, also for what follows; all begin again
                     wanted = [*search.rows, *(row for row in rows if row not in search.rows)]
                     queue.put_back(wanted)
@@ -139,18 +157,30 @@ class LatentSearch(Editable):
                     return
                 rows = queue.take(size - len(search.rows), search.rows[0]) if search.rows else []
 
-    def _step(self, search: Search, rows: Sequence[Row]) -> tuple[list[Row], Found]:
-        with autocast(self.device, self.dtype), torch.enable_grad():
-            search.join(rows, self._beginning(rows, search.settings) if rows else None)
+    def _step(self, search: Search, rows: Sequence[Row], settings: Settings) -> tuple[list[Row], Found]:
+        began = time.monotonic()
+        with autocast(self.device, self.dtype), torch.set_grad_enabled(search.settings.steps > 1):
+            at = self._beginning(rows, settings) if rows and rows[0].ask.at is None else None
+            search.join(rows, at, time.monotonic() - began)
             return search.step()
 
-    def _beginning(self, rows: Sequence[Row], settings: SearchSettings) -> dict[str, Tensor] | None:
-        """Latents of the picture to begin at, where one was given and no latents; rows of a batch have the same guides."""
-        ask = rows[0].ask
-        picture = ask.problem.guides.get(START)
-        if picture is None or ask.at is not None:
-            return None
-        return nearest(self.prior, picture.to(self.device), [row.seed for row in rows], settings)
+    def _beginning(self, rows: Sequence[Row], settings: Settings) -> dict[str, Tensor] | None:
+        """Latents of the picture to begin at, or those that an encoder writes, where one was given; rows of a batch have the same guides."""
+        chosen, picture = self.search_settings(settings), rows[0].ask.problem.guides.get(START)
+        if picture is not None:
+            with torch.enable_grad():
+                return nearest(self.prior, picture.to(self.device), [row.seed for row in rows], chosen)
+        if chosen.encoder:
+            network = self._encoder(chosen.encoder)
+            return encoded(self.prior, network, rows, share=chosen.encoder_share, spread=chosen.spread)
+        return None
+
+    def _encoder(self, name: str) -> ProPulseEncoder:
+        if name not in self._encoders:
+            found = find_encoder(name)
+            prepare(found, self.prior, self.device)
+            self._encoders[name] = found
+        return self._encoders[name]
 
     def _graph_of_one(self) -> int:
         """Bytes that the graph of one candidate takes; measured once, by one forward pass."""
@@ -194,7 +224,9 @@ class LatentSearch(Editable):
         began, n = time.monotonic(), len(seeds)
         kept = {name: x.to(self.device).expand(n, *x.shape[1:]) for name, x in candidate.latents.items()}
         edit, further = self._turned(candidate.edit, changes)
-        latents = self.directions.move(kept["latents"], further) if self.directions is not None else kept["latents"]
+        latents = self._steered_latents(kept["latents"], candidate, changes, seeds)
+        if self.directions is not None:
+            latents = self.directions.move(latents, further)
         noise = self._steered_noise(kept, changes, seeds)
         images = self.prior.synthesize(latents, noise)
         return finish(
@@ -202,6 +234,12 @@ class LatentSearch(Editable):
             noise=kept.get(NOISE), began=began, edit=edit,
             latents={"latents": latents, **{f"noise{i}": x for i, x in enumerate(noise)}},
         )  # fmt: skip
+
+    def _steered_latents(
+        self, latents: Tensor, candidate: Candidates, changes: Mapping[str, Any], seeds: Sequence[int]
+    ) -> Tensor:
+        """The latents of a candidate, a row for each seed, as handles have them; here as they are."""
+        return latents
 
     def _steered_noise(
         self, kept: Mapping[str, Tensor], changes: Mapping[str, Any], seeds: Sequence[int]

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,12 +37,14 @@ class Input:
         kind: "picture" (3, R, R) in [0, 1], or "labels" (R, R) whole numbers.
         required: whether it cannot do without.
         help: one sentence.
+        words: what may stand in its place, and the setting that takes it.
     """
 
     name: str
     kind: Literal["picture", "labels"]
     required: bool = False
     help: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

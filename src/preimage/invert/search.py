@@ -22,7 +22,7 @@ from preimage.invert.optimisers import OPTIMISERS
 from preimage.invert.problem import Problem
 from preimage.invert.queue import Ask, Row, latents_of, photos_of
 from preimage.invert.search_settings import SCHEDULES, SearchSettings
-from preimage.invert.walk import Found, Walkers, join, norms, select, start
+from preimage.invert.walk import Found, Walkers, join, onto_spheres, select, start
 
 FORWARDS_PER_STEP = 2
 """A step is one forward and one backward pass; the prior is frozen, so the backward pass costs one forward more, not two."""
@@ -61,8 +61,14 @@ class Search:
         self._coarse = coarse_of(prior, degradation, settings)
         self._mean, self._std = (t.to(prior.mean_latent.device) for t in prior.gaussian_fit)
 
-    def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None) -> None:
-        """Candidates that begin with the next step, at these latents (`Candidates.latents`, one row each), or at their own, or at random ones."""
+    def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None, seconds: float = 0.0) -> None:
+        """Candidates that begin with the next step: at these latents, at those of their asks, or at random ones.
+
+        Args:
+            rows: which.
+            at: latents and noise maps by the names of `Candidates.latents`, one row each.
+            seconds: that it took to find these.
+        """
         if not rows:
             return
         self.rows += rows
@@ -71,6 +77,7 @@ class Search:
             self.prior, seeds, self.settings, self.degradation, latents_of(rows) if at is None else at, photos_of(rows)
         )
         fresh.coarse[:] = self._coarse is not None
+        fresh.best.seconds += seconds / len(rows)
         self._walkers = fresh if self._walkers is None else join(self._walkers, fresh)
 
     def step(self) -> tuple[list[Row], Found]:
@@ -186,7 +193,7 @@ class Search:
             p.grad = None
         if settings.sphere:
             for p, radius in zip(moving, walkers.radii, strict=True):
-                p.mul_(radius / norms(p))
+                p.mul_(onto_spheres(p, radius))
 
     def _leave(self, going: Tensor) -> tuple[list[Row], Found]:
         """Take those that are done out of the batch."""

@@ -67,6 +67,9 @@ class SearchSettings(Settings):
         edit: what is changed of the latents that were found, such as smile=1.5,age=-1: so many standard deviations of the
             prior's latents along directions by name (`preimage.generate.directions`).
         directions: file of directions; empty takes those that are embedded for the prior.
+        encoder: what writes the latents to begin at (Pro-PULSE): an encoder of this prior by name or path, pro-pulse for the
+            embedded one; empty: none.
+        encoder_share: how far from these each seed begins, towards a random w of its own; at 0 they differ in noise maps alone.
     """
 
     steps: int = setting(100, low=1)
@@ -90,3 +93,5 @@ class SearchSettings(Settings):
     coarse: float = setting(0.0, low=0, high=1)
     edit: str = ""
     directions: str = ""
+    encoder: str = ""
+    encoder_share: float = setting(0.3, low=0, high=1)

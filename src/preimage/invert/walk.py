@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -23,6 +24,12 @@ T = TypeVar("T")
 def norms(x: Tensor) -> Tensor:
     """Norm over all dimensions from the third on, kept for broadcasting: one sphere per candidate and row (or map)."""
     return (x.square().sum(dim=tuple(range(2, x.ndim)), keepdim=True) + 1e-9).sqrt()
+
+
+def onto_spheres(x: Tensor, radii: Tensor) -> Tensor:
+    """What to multiply x by to have it on its spheres; where a radius is infinite, not outside the usual sphere."""
+    length = norms(x)
+    return torch.where(radii.isinf(), (math.prod(x.shape[2:]) ** 0.5 / length).clamp(max=1), radii / length)
 
 
 @dataclass
@@ -61,7 +68,7 @@ class Walkers:
         photos: (m, 3, h, w).
         u: (m, rows, d), the latents' points.
         searched, frozen: the prior's noise maps, (m, 1, side, side) each.
-        radii: of the spheres of what moves.
+        radii: of the spheres of what moves; infinite for noise maps that begin silent: they are free up to the usual loudness.
         memory: of the optimiser, for each of what moves.
         best: the best iterate, and the steps taken.
         score: (m,) of that iterate; the lowest is the best.
@@ -166,6 +173,10 @@ def start(
         degradation_moves=settings.degradation_noise == "optimised",
     )
     walkers.radii = [norms(p) for p in walkers.moving()]
+    silenced = {i % len(noise) for i in settings.silent_noise}
+    for i, (searched, radius) in enumerate(zip(walkers.searched, walkers.radii[1:], strict=False)):
+        if f"noise{i}" in at and i not in silenced:
+            radius[~searched.flatten(1).any(1)] = torch.inf
     walkers.memory = [OPTIMISERS[settings.optimiser].begin(p) for p in walkers.moving()]
     return walkers
 

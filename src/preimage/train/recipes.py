@@ -87,6 +87,12 @@ def _upsampler(settings: str) -> Callable[[], Trainer]:
     return trainer
 
 
+def _pro_pulse() -> Trainer:
+    from preimage.train import pro_pulse
+
+    return Trainer(pro_pulse.Recipe, pro_pulse.train, pro_pulse.describe)
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
     "progan": _progan,
@@ -95,6 +101,7 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "side-outputs": _side_outputs,
     "posterior": _posterior,
     "posterior-local": _posterior_local,
+    "pro-pulse": _pro_pulse,
     "ssrvae": _upsampler("Recipe"),
     "srcnn": _upsampler("SRCNNRecipe"),
     "edsr": _upsampler("EDSRRecipe"),
