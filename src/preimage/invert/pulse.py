@@ -21,7 +21,8 @@ KEPT = 5
 class Pulse(LatentSearch):
     """PULSE over any prior, followed by the exact projection that makes every saved file downscale to the photo.
 
-    Presets are "default" (this package's best) and "paper" (as published). Through a learned degradation it searches
+    Presets are "default" (this package's best, for its default prior), "stylegan" (for small StyleGAN2s such as faces64) and "paper" (as
+    published). Through a learned degradation it searches
     too, with its own loss; such candidates are never exact (see `preimage.invert.nam`).
     """
 
@@ -38,8 +39,10 @@ class Pulse(LatentSearch):
     presets: ClassVar[Mapping[str, SearchSettings]] = {
         # section 4: 100 steps of spherical gradient descent, rate 0.4, eps 1e-3; 200 generator-forward equivalents
         "paper": SearchSettings(),
-        # docs/pulse.md: nearer to the mean latent, where this package's small priors draw whole faces, and half as long
-        "default": SearchSettings(
+        # docs/pulse.md: a step looks at a tiny picture and costs a thirtieth of a whole one
+        "default": SearchSettings(steps=200, lr=0.3, schedule="fixed", stop=1e-3, geocross=0.02),
+        # nearer to the mean latent, where faces64 draws whole faces, and half as long
+        "stylegan": SearchSettings(
             steps=50, lr=0.3, schedule="fixed", stop=1e-3, geocross=0.02, trainable_noise=7, spread=0.6
         ),
     }
