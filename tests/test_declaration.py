@@ -273,7 +273,8 @@ def test_embedded_networks_declare_what_the_table_says():
     assert {"bicubic", "degradation-gan"} <= set(found["posterior-16to128"].degradations)
     with pytest.raises(WeightsError, match="niqe-faces64: is of the kind 'niqe', no network"):
         declaration_of("niqe-faces64")
-    assert declaration_of() == found["faces64"]
+    assert found["faces128"] == Declaration("prior", hr_size=128, looked_through=("efficientnet-lite0",))
+    assert declaration_of() == found["faces128"]
     assert all(architecture.kind in KINDS for architecture in ARCHITECTURES.values())
 
 
@@ -330,7 +331,7 @@ def test_a_network_that_is_bound_to_a_prior_refuses_another(tiny_prior, prior_fi
     ) as told:
         check_bound(found, "faces64", "bound")
     assert found.bound_to.sha256 in str(told.value)
-    with pytest.raises(WeightsError, match="cannot work with faces64"):
+    with pytest.raises(WeightsError, match="cannot work with faces128"):
         check_bound(found, None)
     tensors = load_file(prior_file)
     key = next(key for key, value in tensors.items() if value.is_floating_point())

@@ -142,7 +142,7 @@ def test_damaged_and_foreign_files(path, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "stylegan9"}, "architecture 'stylegan9' is unknown; this version knows stylegan2"),
+        ({"architecture": "stylegan9"}, "architecture 'stylegan9' is unknown; this version knows cascade"),
         ({"architecture": None}, "architecture '' is unknown"),
         ({"format": "preimage-99"}, "not one that preimage wrote"),
         ({"config": None}, "do not fit the stylegan2 it describes"),

@@ -28,7 +28,7 @@ from preimage.weights import load_encoder, load_prior
 SHAPE = ProPulseConfig(
     lr_size=4, hr_size=16, rows=(4, 6), w_dim=16, width=4, head_width=8, groups=1, blocks=1, reduction=4
 )
-MINE = ["pro-pulse-16to64", "pro-pulse-ffhq1024"]
+MINE = ["pro-pulse-16to128", "pro-pulse-16to64", "pro-pulse-ffhq1024"]
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,10 @@ def as_guide(given: Input, value: object, side: int) -> Tensor:
         side: of the pictures that the method makes.
 
     Returns:
-        "picture": (3, side, side) float32 in [0, 1], the middle square, reduced by Lanczos. "labels": (side, side) int64.
+        "picture": (3, side, side) float32 in [0, 1], the middle square, reduced by Lanczos, or enlarged where the input takes that. "labels": (side, side) int64.
 
     Raises:
-        InputError: no picture, one smaller than `side`, or labels of another size.
+        InputError: no picture, one that is too small, or labels of another size.
     """
     name = str(value) if isinstance(value, str | Path) else given.name
     if given.kind == "labels":
@@ -39,7 +39,7 @@ def as_guide(given: Input, value: object, side: int) -> Tensor:
     else:
         pixels = as_picture(value, name=given.name).pixels
         found = Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-    if min(found.size) < side:
+    if min(found.size) < side and not given.enlarge:
         raise InputError(
             f"{name}: {found.width}x{found.height} pixels, but a {given.name} must have {side} or more on a side."
         )

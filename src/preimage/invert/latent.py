@@ -38,7 +38,7 @@ from preimage.weights import load_prior, load_side_outputs
 
 BEGIN_AT = Input(
     START, "picture", help="a picture, such as another method's answer, at whose latents the search begins; or pro-pulse",
-    words={FAMILY: "encoder"},
+    words={FAMILY: "encoder"}, enlarge=True,
 )  # fmt: skip
 
 

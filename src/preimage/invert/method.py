@@ -38,6 +38,7 @@ class Input:
         required: whether it cannot do without.
         help: one sentence.
         words: what may stand in its place, and the setting that takes it.
+        enlarge: whether a picture smaller than the method's is enlarged; else it is refused.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Input:
     required: bool = False
     help: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
+    enlarge: bool = False
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class ProPulse(Pulse):
         # the encoder's answer as it is; seeds differ in noise maps alone
         "paper": ProPulseSettings(share=0.0),
         "default": ProPulseSettings(refine=5),
+        "refine20": ProPulseSettings(refine=20),
     }
 
     def load(self, prior: Any, weights: Any) -> None:
