@@ -72,6 +72,12 @@ def _posterior_local() -> Trainer:
     return Trainer(posterior.LocalRecipe, posterior.train, posterior.describe)
 
 
+def _deepsee() -> Trainer:
+    from preimage.train import deepsee
+
+    return Trainer(deepsee.Recipe, deepsee.train, deepsee.describe)
+
+
 def _upsampler(settings: str) -> Callable[[], Trainer]:
     def trainer() -> Trainer:
         from preimage.train import upsampler, upsampler_settings
@@ -88,6 +94,7 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "style-vae": _style_vae,
     "posterior": _posterior,
     "posterior-local": _posterior_local,
+    "deepsee": _deepsee,
     "ssrvae": _upsampler("Recipe"),
     "srcnn": _upsampler("SRCNNRecipe"),
     "edsr": _upsampler("EDSRRecipe"),
