@@ -129,7 +129,7 @@ def _found(path: Path, network: nn.Module | None, pictures: Pictures) -> Labels:
     if network is None:
         raise RecipeError("masks: name the maps of each source, or a segmenter that finds them.")
     found = [
-        segment(network, to_tensor(np.ascontiguousarray(pictures[i : i + PART])), pictures.shape[1]).to(torch.uint8)
+        segment(network, to_tensor(np.array(pictures[i : i + PART])), pictures.shape[1]).to(torch.uint8)
         for i in range(0, len(pictures), PART)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
