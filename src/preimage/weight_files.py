@@ -77,6 +77,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "edsr": Architecture("upsampler", "nets.baselines", "EDSR", "EDSRConfig"),
     "rdn": Architecture("upsampler", "nets.baselines", "RDN", "RDNConfig"),
     "srresnet": Architecture("upsampler", "nets.baselines", "SRResNet", "SRResNetConfig"),
+    "segmenter": Architecture("segmenter", "nets.segmenter", "Segmenter", "SegmenterConfig"),
 }
 
 

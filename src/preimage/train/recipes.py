@@ -87,6 +87,12 @@ def _upsampler(settings: str) -> Callable[[], Trainer]:
     return trainer
 
 
+def _segmenter() -> Trainer:
+    from preimage.train import segmenter
+
+    return Trainer(segmenter.Recipe, segmenter.train, segmenter.describe)
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
     "progan": _progan,
@@ -100,6 +106,7 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "edsr": _upsampler("EDSRRecipe"),
     "rdn": _upsampler("RDNRecipe"),
     "srresnet": _upsampler("SRResNetRecipe"),
+    "segmenter": _segmenter,
 }
 
 # ------------------------------------------------------------------------------------------------------------- files
