@@ -71,7 +71,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "conditional": Architecture("upsampler", "nets.conditional", "ConditionalGenerator", "ConditionalConfig"),
     "local": Architecture("upsampler", "nets.local", "LocalGenerator", "LocalConfig"),
     "chain": Architecture("upsampler", "nets.local", "build_chain", "ChainConfig"),
-    "deepsee": Architecture("upsampler", "nets.deepsee", "DeepSEE", "DeepSEEConfig"),
+    "deepsee": Architecture("upsampler", "nets.deepsee", "DeepSEENetwork", "DeepSEEConfig"),
     "ssrvae": Architecture("upsampler", "nets.attention", "AttentionNetwork", "AttentionConfig"),
     "srcnn": Architecture("upsampler", "nets.baselines", "SRCNN", "SRCNNConfig"),
     "edsr": Architecture("upsampler", "nets.baselines", "EDSR", "EDSRConfig"),

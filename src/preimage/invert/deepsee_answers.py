@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.degrade.linear import LinearOperator, make_operator
-from preimage.nets.deepsee import DeepSEE
+from preimage.nets.deepsee import DeepSEENetwork
 from preimage.seeds import normal
 from preimage.semantics.labels import PAIRS, find_regions, one_hot
 
@@ -20,14 +20,14 @@ TIED = (*PAIRS, (11, 12))
 """Regions whose styles move together: left and right, both lips."""
 
 
-def mask_of(network: DeepSEE, labels: Tensor) -> Tensor:
+def mask_of(network: DeepSEENetwork, labels: Tensor) -> Tensor:
     """Labels (n, R, R) as the network takes them; one region everywhere for a network without semantics."""
     if network.config.regions == 1:
         return torch.ones(len(labels), 1, *labels.shape[1:], device=labels.device)
     return one_hot(labels)
 
 
-def small_photo(network: DeepSEE, operator: LinearOperator, photo: Tensor) -> Tensor:
+def small_photo(network: DeepSEENetwork, operator: LinearOperator, photo: Tensor) -> Tensor:
     """Photos (n, 3, s, s) of any linear downscaling as the network takes them, (n, 3, lr_size, lr_size)."""
     own = downscaling(network.config.resolution, network.config.lr_size)
     if operator.lr_size == own.lr_size and operator.name == own.name:
@@ -43,7 +43,7 @@ def downscaling(resolution: int, size: int) -> LinearOperator:
 
 
 def answer(
-    network: DeepSEE, operator: LinearOperator, photo: Tensor, mask: Tensor, style: Tensor | None
+    network: DeepSEENetwork, operator: LinearOperator, photo: Tensor, mask: Tensor, style: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Pictures of photos, differentiable.
 
@@ -84,29 +84,36 @@ def noise_of(text: str, regions: int) -> Tensor:
     return found
 
 
-def varied(network: DeepSEE, base: Tensor, seeds: Sequence[int], temperature: float, noise: Tensor) -> Tensor:
-    """Styles that seeds draw around others.
+def varied(network: DeepSEENetwork, base: Tensor, seeds: Sequence[int], temperature: float) -> Tensor:
+    """Styles that seeds draw around those of a photo, from the Gaussian of what sharp pictures have beyond their photos.
 
-    From the Gaussian of what sharp pictures have beyond their photos, where the network has one, and uniform noise (section 3.4).
-    Left and right draw the same, and so do the lips.
+    Left and right draw the same, and so do the lips. A network without that Gaussian keeps them.
 
     Args:
-        network: with its Gaussian.
-        base: (n, regions, d), as encoded; empty regions are 0 and stay so.
+        network: which.
+        base: (n, regions, d), as encoded from photos; empty regions are 0 and stay so.
         seeds: n of them.
-        temperature: spread of the Gaussian; 0 keeps its mean.
-        noise: of `noise_of`.
+        temperature: spread; 0 takes the mean.
     """
     c = network.config
-    there = base.abs().amax(2, keepdim=True) > 0
-    out = base
-    if c.drawn and c.small_styles:
-        z = tied(normal(seeds, (c.regions, c.drawn), "deepsee-style")).to(base)
-        out = out + network.style_mean + temperature * torch.einsum("nkr,krd->nkd", z, network.style_root)
-    if bool(noise.any()):
-        uniform = torch.erf(tied(normal(seeds, (c.regions, c.style), "deepsee-noise")) / 2**0.5).to(base)
-        out = out + noise.to(base)[:, None] * uniform
-    return out.clamp(-1, 1) * there
+    if not (c.drawn and c.small_styles):
+        return base
+    z = tied(normal(seeds, (c.regions, c.drawn), "deepsee-style")).to(base)
+    out = base + network.style_mean + temperature * torch.einsum("nkr,krd->nkd", z, network.style_root)
+    return out.clamp(-1, 1) * present(base)
+
+
+def jittered(style: Tensor, seeds: Sequence[int], noise: Tensor) -> Tensor:
+    """Styles (n, regions, d) with uniform noise (section 3.4), at most `noise` (regions,) of each region; tied as in `varied`."""
+    if not bool(noise.any()):
+        return style
+    uniform = torch.erf(tied(normal(seeds, tuple(style.shape[1:]), "deepsee-noise")) / 2**0.5).to(style)
+    return (style + noise.to(style)[:, None] * uniform).clamp(-1, 1) * present(style)
+
+
+def present(style: Tensor) -> Tensor:
+    """Whether a region has a style, (n, regions, 1); those of empty regions are 0 throughout."""
+    return style.abs().amax(2, keepdim=True) > 0
 
 
 def tied(x: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class RegionGenerator(nn.Module):
         return out
 
 
-class DeepSEE(nn.Module):
+class DeepSEENetwork(nn.Module):
     """Generator and style encoder. See the module.
 
     Args:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import WeightsError
 from preimage.invert.deepsee_answers import KERNEL, answer, downscaling, mask_of, varied
-from preimage.nets.deepsee import DeepSEE
+from preimage.nets.deepsee import DeepSEENetwork
 from preimage.semantics.labels import coloured
 from preimage.train import losses
 from preimage.train.data import eight_bit, held_back, plain_source
-from preimage.train.deepsee_data import Companions, Faces, Shown, load_faces, stream, take
+from preimage.train.deepsee_data import Companions, Faces, Shown, load_faces, paired, stream
 from preimage.train.deepsee_networks import Judges, build_run, set_shared_rates, settle
 from preimage.train.deepsee_settings import VARIANTS, Recipe, References, noise, rates, shape_of, source, word
 from preimage.train.loop import Run, average_decay, every, update_average
@@ -109,7 +109,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
 
 def styles(
-    g: DeepSEE, batch: Shown, photo: Tensor, mask: Tensor, operator: LinearOperator, recipe: Recipe, images: int
+    g: DeepSEENetwork, batch: Shown, photo: Tensor, mask: Tensor, operator: LinearOperator, recipe: Recipe, images: int
 ) -> Tensor | None:
     """The styles of a step, noise included; None of a network without."""
     kind = source(recipe, images)
@@ -190,25 +190,25 @@ def score(
 
 
 @torch.no_grad()
-def grid(model: DeepSEE, faces: Faces) -> Tensor:
+def grid(model: DeepSEENetwork, faces: Faces) -> Tensor:
     """Rows of photo, regions, answer, two answers of drawn styles, the answer of the face's own styles, and the face."""
     c, device = model.config, next(model.parameters()).device
     operator = downscaling(c.resolution, c.lr_size).to(device)
     chosen = np.linspace(0, len(faces) - 1, SHOWN).round().astype(int).tolist()
-    truth, labels = (x.to(device) for x in take(faces, [(i, False) for i in chosen]))
+    truth, labels = (x.to(device) for x in paired(faces, [(i, False) for i in chosen]))
     photo, mask = eight_bit(operator(truth)), mask_of(model, labels)
     small, sharp = model.encode(photo, mask, False), model.encode(truth, mask, True)
     usual = small if c.small_styles else sharp
     columns = [F.interpolate(photo, truth.shape[-2:], mode="nearest"), coloured(labels)]
     columns.append(answer(model, operator, photo, mask, usual)[0])
     for seed in (0, 1):
-        drawn = None if usual is None else varied(model, usual, [seed] * len(truth), 1.0, torch.zeros(c.regions))
+        drawn = None if usual is None else varied(model, usual, [seed] * len(truth), 1.0)
         columns.append(answer(model, operator, photo, mask, drawn)[0])
     columns += [answer(model, operator, photo, mask, sharp if c.sharp_styles else usual)[0], truth]
     return torch.stack(columns, 1).flatten(0, 1).clamp(0, 1)
 
 
-def export(average: DeepSEE, recipe: Recipe, run: Run) -> Path:
+def export(average: DeepSEENetwork, recipe: Recipe, run: Run) -> Path:
     """Write the averaged network as a self-describing half-precision file; of paths it keeps the names."""
     path = run.folder / "deepsee.safetensors"
     if run.accelerator.is_main_process:
@@ -231,7 +231,7 @@ def export(average: DeepSEE, recipe: Recipe, run: Run) -> Path:
 def describe(recipe: Recipe) -> str:
     """Sizes of the networks that the recipe would train, without needing its data."""
     with torch.device("meta"):
-        g = DeepSEE(shape_of(recipe))
+        g = DeepSEENetwork(shape_of(recipe))
     parts: dict[str, nn.Module] = {"generator": g.generator} | ({} if g.encoder is None else {"style encoder": g.encoder})
     counts = [f"{name}: {sum(p.numel() for p in part.parameters()):,} parameters" for name, part in parts.items()]
     v = VARIANTS[recipe.variant]
@@ -240,7 +240,7 @@ def describe(recipe: Recipe) -> str:
 
 
 def _segmenter(recipe: Recipe, device: torch.device) -> nn.Module | None:
-    if recipe.masks or (Path(recipe.out) / "labels.npy").is_file():
+    if recipe.masks:
         return None
     try:
         return load_network(recipe.segmenter or None, "segmenter", device)

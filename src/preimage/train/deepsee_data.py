@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,19 +11,18 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from preimage.collection import Collection
 from preimage.errors import InputError, RecipeError
-from preimage.semantics.labels import flip, mask_of, resize
-from preimage.semantics.segment import segment
-from preimage.train.data import Pictures, archive_of, load_pictures, order, to_tensor
+from preimage.semantics.labels import flip, resize
+from preimage.texts import one_line
+from preimage.train.data import Chosen, Pictures, archive_of, load_pictures, order, take, to_tensor
 from preimage.train.deepsee_settings import Recipe
+from preimage.train.masks import Masks, load_masks, load_pseudo_labels
 
-Labels = NDArray[np.uint8]
 PART = 64
-"""Maps that are found or resized at once."""
+"""Maps that are resized at once."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Faces:
     """
 
     pictures: Pictures
-    labels: Labels
+    labels: Masks
     persons: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -65,7 +63,7 @@ def load_faces(recipe: Recipe, network: nn.Module | None, progress: bool = True)
 
     Args:
         recipe: with data and masks.
-        network: finds regions where the recipe names no masks; what it finds is kept in the run folder.
+        network: finds regions where the recipe names no masks; what it finds is cached.
         progress: whether a bar is shown.
 
     Raises:
@@ -75,9 +73,12 @@ def load_faces(recipe: Recipe, network: nn.Module | None, progress: bool = True)
     pictures = load_pictures(recipe.data, side, progress=progress)
     persons = tuple(person for source in recipe.data for person in _persons(source))
     if recipe.masks:
-        labels = np.concatenate([_labels(m, s, side) for m, s in zip(recipe.masks, recipe.data, strict=True)])
+        each = [_labels(m, s, side) for m, s in zip(recipe.masks, recipe.data, strict=True)]
+        labels = each[0] if len(each) == 1 else np.concatenate(each)
+    elif network is not None:
+        labels = load_pseudo_labels(recipe.data, side, network, progress=progress)
     else:
-        labels = _found(Path(recipe.out) / "labels.npy", network, pictures)
+        raise RecipeError("masks: name the maps of each source, or a segmenter that finds them.")
     if not len(pictures) == len(labels) == len(persons):
         raise RecipeError(f"masks: {len(labels)} maps for {len(pictures)} pictures; give one for each.")
     return Faces(pictures, labels, persons)
@@ -95,47 +96,27 @@ def _persons(source: str) -> list[str]:
         return [collection.about(name).get("person", "") for name in collection.names if name.startswith(inside)]
 
 
-def _labels(masks: str, source: str, side: int) -> Labels:
+def _labels(masks: str, source: str, side: int) -> Masks:
     """The maps of one source."""
-    path = Path(masks)
-    if path.suffix == ".npy":
-        try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"masks: {masks} is no readable array ({error}); give an (n, S, S) uint8 .npy file.") from None
-        if found.ndim != 3 or found.dtype != np.uint8:
-            raise InputError(f"masks: {masks} holds {found.dtype} {found.shape}; it must hold uint8 (n, S, S).")
-        parts = [torch.from_numpy(np.array(found[i : i + PART])) for i in range(0, len(found), PART)]
-        return np.concatenate([resize(part, side).numpy() for part in parts])
-    archive, inside = archive_of(masks)
-    with Collection(archive) as collection:
-        known = {PurePosixPath(name).stem: name for name in collection.names if name.startswith(inside)}
-        out: list[Labels] = []
-        for name in _names(source):
-            stem = PurePosixPath(name).stem
-            if stem not in known:
-                raise InputError(f"masks: {masks} has no map of {name}; it must have one of the same name for each.")
-            with Image.open(io.BytesIO(collection.bytes(known[stem]))) as image:
-                out.append(resize(mask_of(image, f"{masks}/{known[stem]}"), side).to(torch.uint8).numpy())
-    return np.stack(out)
-
-
-def _found(path: Path, network: nn.Module | None, pictures: Pictures) -> Labels:
-    """Maps that a network finds, once; later runs read them."""
-    if path.is_file():
-        kept: Labels = np.load(path, mmap_mode="r", allow_pickle=False)
-        if kept.shape == pictures.shape[:3]:
-            return kept
-    if network is None:
-        raise RecipeError("masks: name the maps of each source, or a segmenter that finds them.")
-    found = [
-        segment(network, to_tensor(np.array(pictures[i : i + PART])), pictures.shape[1]).to(torch.uint8)
-        for i in range(0, len(pictures), PART)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, torch.cat(found).numpy())
-    made: Labels = np.load(path, mmap_mode="r", allow_pickle=False)
-    return made
+    if Path(masks).suffix != ".npy":
+        there, wanted = ([PurePosixPath(name).stem for name in _names(each)] for each in (masks, source))
+        if lone := sorted(set(wanted) ^ set(there)):
+            raise InputError(
+                f"masks: {masks} and {source} do not go together: {lone[0]} is in one of them only; each picture needs a map of its name."
+            )
+        return load_masks([masks], side)
+    try:
+        found = np.load(masks, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"masks: {masks} is no readable array ({one_line(error)}); give an (n, S, S) uint8 .npy file."
+        ) from None
+    if found.ndim != 3 or found.dtype != np.uint8:
+        raise InputError(f"masks: {masks} holds {found.dtype} {found.shape}; it must hold uint8 (n, S, S).")
+    if found.shape[1] == side:
+        return found
+    parts = [torch.from_numpy(np.array(found[i : i + PART])) for i in range(0, len(found), PART)]
+    return np.concatenate([resize(part, side).numpy() for part in parts])
 
 
 class Companions:
@@ -164,14 +145,11 @@ class Companions:
         return others[draw % len(others)] if share < self.anyone + self.person and others else picture
 
 
-def take(faces: Faces, chosen: Sequence[tuple[int, bool]]) -> tuple[Tensor, Tensor]:
+def paired(faces: Faces, chosen: Sequence[Chosen]) -> tuple[Tensor, Tensor]:
     """Pictures (n, 3, R, R) in [0, 1] and labels (n, R, R) of these, mirrored where they are to be; left and right change places then."""
-    numbers = [i for i, _ in chosen]
-    pictures = torch.stack([torch.from_numpy(np.array(faces.pictures[i])) for i in numbers]).permute(0, 3, 1, 2)
-    labels = torch.stack([torch.from_numpy(np.array(faces.labels[i])).long() for i in numbers])
-    mirrored = torch.tensor([turned for _, turned in chosen])[:, None, None]
-    pictures = torch.where(mirrored[..., None], pictures.flip(-1), pictures)
-    return pictures.float() / 255, torch.where(mirrored, flip(labels), labels)
+    each = [torch.from_numpy(np.array(faces.labels[i])) for i, _ in chosen]
+    labels = torch.stack([flip(x) if mirrored else x for x, (_, mirrored) in zip(each, chosen, strict=True)])
+    return to_tensor(take(faces.pictures, chosen)), labels.long()
 
 
 def stream(
@@ -190,4 +168,4 @@ def stream(
         ones = [next(chosen) for _ in range(size)]
         others = [(companions(i, position + k * shards), turned) for k, (i, turned) in enumerate(ones)]
         position += size * shards
-        yield Shown(*(x.to(device) for x in (*take(faces, ones), *take(faces, others))))
+        yield Shown(*(x.to(device) for x in (*paired(faces, ones), *paired(faces, others))))

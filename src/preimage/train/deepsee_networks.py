@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from preimage.declaration import declared, remember
 from preimage.errors import RecipeError
 from preimage.invert.deepsee_answers import answer, downscaling, mask_of
-from preimage.nets.deepsee import DeepSEE
+from preimage.nets.deepsee import DeepSEENetwork
 from preimage.nets.discriminators import ProjectedDiscriminator
 from preimage.nets.feature_network import FeatureNetwork
 from preimage.nets.features import load_features
 from preimage.nets.patches import TwoScaleDiscriminator
 from preimage.train.data import eight_bit
-from preimage.train.deepsee_data import Faces, take
+from preimage.train.deepsee_data import Faces, paired
 from preimage.train.deepsee_settings import Recipe, rates, shape_of
 from preimage.weights import load_upsampler
 
@@ -61,9 +61,9 @@ class Judges(nn.Module):
         return [*mixed, pictures * 2 - 1] if self.projected.pixel_head is not None else mixed
 
 
-def build_run(recipe: Recipe) -> tuple[DeepSEE, Judges, torch.optim.Optimizer, torch.optim.Optimizer]:
+def build_run(recipe: Recipe) -> tuple[DeepSEENetwork, Judges, torch.optim.Optimizer, torch.optim.Optimizer]:
     """Network, discriminators and their optimisers, as a run starts with them."""
-    g = DeepSEE(shape_of(recipe), recipe.name)
+    g = DeepSEENetwork(shape_of(recipe), recipe.name)
     if recipe.init:
         inherit(g, recipe.init)
     d = Judges(recipe, g.config.regions)
@@ -77,7 +77,7 @@ def build_run(recipe: Recipe) -> tuple[DeepSEE, Judges, torch.optim.Optimizer, t
     return g, d, opt_g, opt_d
 
 
-def inherit(g: DeepSEE, path: str) -> None:
+def inherit(g: DeepSEENetwork, path: str) -> None:
     """Give a network the weights of an exported one, and what that one declares to have looked through.
 
     Raises:
@@ -86,7 +86,7 @@ def inherit(g: DeepSEE, path: str) -> None:
     start = load_upsampler(path)
     had = getattr(start, "config", None)
     loose = {"small_styles": g.config.small_styles, "sharp_styles": g.config.sharp_styles}
-    if not isinstance(start, DeepSEE) or replace(start.config, **loose) != g.config:
+    if not isinstance(start, DeepSEENetwork) or replace(start.config, **loose) != g.config:
         raise RecipeError(f"init: {path} has the shape {had}, and the recipe has {g.config}; make them equal.")
     g.load_state_dict(start.state_dict())
     remember(g, declared(start))
@@ -117,7 +117,7 @@ def _counting(network: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def settle(network: DeepSEE, faces: Faces, recipe: Recipe, count: int = 256, batch: int = 16) -> None:
+def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 256, batch: int = 16) -> None:
     """Measure on faces what the averaged network needs to answer: the statistics of its feature maps, and the Gaussian of styles.
 
     Args:
@@ -133,7 +133,7 @@ def settle(network: DeepSEE, faces: Faces, recipe: Recipe, count: int = 256, bat
     more: list[Tensor] = []
     with _counting(network.generator):
         for i in range(0, len(chosen), batch):
-            truth, labels = (x.to(device) for x in take(faces, [(k, False) for k in chosen[i : i + batch]]))
+            truth, labels = (x.to(device) for x in paired(faces, [(k, False) for k in chosen[i : i + batch]]))
             photo, mask = eight_bit(operator(truth)), mask_of(network, labels)
             small, sharp = network.encode(photo, mask, False), network.encode(truth, mask, True)
             usual = small if network.config.small_styles else sharp
@@ -144,7 +144,7 @@ def settle(network: DeepSEE, faces: Faces, recipe: Recipe, count: int = 256, bat
         fit(network, torch.cat(more))
 
 
-def fit(network: DeepSEE, more: Tensor) -> None:
+def fit(network: DeepSEENetwork, more: Tensor) -> None:
     """The Gaussian of what sharp styles have beyond small ones, (n, regions, d); rows of NaN are regions that are not there."""
     for k in range(more.shape[1]):
         rows = more[:, k][~more[:, k, 0].isnan()]
