@@ -121,7 +121,11 @@ def resize(labels: Tensor, side: int) -> Tensor:
     if side >= max(height, width):
         made = F.interpolate(flat[:, None].float(), (side, side), mode="nearest")[:, 0]
     else:
-        made = torch.stack([F.adaptive_avg_pool2d(one_hot(m[None]), side).argmax(1)[0] for m in flat])
+        made, most = labels.new_zeros(len(flat), side, side), torch.zeros(len(flat), side, side, device=labels.device)
+        for label in flat.unique().tolist():
+            share = F.adaptive_avg_pool2d((flat == label).float(), side)
+            made[share > most] = label
+            most = torch.maximum(most, share)
     return made.to(labels.dtype).reshape(*labels.shape[:-2], side, side)
 
 
