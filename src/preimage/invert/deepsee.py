@@ -146,7 +146,7 @@ class DeepSEE(OnePass):
 
     @property
     def networks(self) -> Mapping[str, Any]:
-        return {"weights": self.network} | {"segmenter": found for found in self._segmenters.values()}
+        return {"weights": self.network} | {"regions": found for found in self._segmenters.values()}
 
     def handle_names(self) -> tuple[str, ...]:
         """Those of regions where its network is told any, those of styles where it has some."""
