@@ -212,6 +212,15 @@ def test_a_reference_without_a_region_leaves_it(method):
     assert torch.equal(found.latents["style"][:, 13], ask(method, [0]).latents["style"][:, 13])
 
 
+def test_patterns_lend_their_styles(method):
+    """What a picture without a face shows where the photo's regions are; then no network has to find any."""
+    pattern = torch.stack([(torch.arange(32)[None] // 4 + torch.arange(32)[:, None] // (k + 1)) % 2 for k in range(3)]).float()
+    found = ask(method, [0], reference=pattern, reference_layout="photo")
+    encoded = method.network.encode(pattern[None], mask_of(method.network, a_map()[None]), True)
+    assert torch.allclose(found.latents["style"], encoded, atol=1e-5)
+    assert bool(found.exact.all())
+
+
 def test_a_walk_is_straight(method):
     found = ask(method, range(5), interpolate=4, reference=picture(7), reference_mask=a_map())
     style = found.latents["style"]
@@ -360,10 +369,24 @@ def test_the_command_line(network, segmenter, tmp_path, capsys):
         image = Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
         image.save(tmp_path / f"{name}.png")
     write_mask(tmp_path / "map.png", torch.kron(a_map(), torch.ones(2, 2, dtype=torch.long)))
-    base = ["upsample", str(tmp_path / "small.png"), "--method", "deepsee", "--weights", str(tmp_path / "tiny.safetensors")]
+    base = [
+        "upsample",
+        str(tmp_path / "small.png"),
+        "--method",
+        "deepsee",
+        "--weights",
+        str(tmp_path / "tiny.safetensors"),
+    ]
     base += ["--threads", "1", "--method.segmenter", str(segmenter)]
     out = tmp_path / "out"
-    more = ["--mask", str(tmp_path / "map.png"), "--reference", str(tmp_path / "ref.png"), "--reference-regions", "hair,lips"]
+    more = [
+        "--mask",
+        str(tmp_path / "map.png"),
+        "--reference",
+        str(tmp_path / "ref.png"),
+        "--reference-regions",
+        "hair,lips",
+    ]
     more += ["--style-noise", "lips=0.03", "--edit-mask=close-mouth", "-n", "2", "-o", str(out), "--variants", "1"]
     assert main([*base, *more]) == 0
     assert main(["verify", str(out)]) == 0

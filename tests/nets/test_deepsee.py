@@ -13,7 +13,15 @@ from preimage.nets.deepsee import DeepSEEConfig, DeepSEENetwork
 from preimage.weight_files import read_module, save_prior
 
 TINY = DeepSEEConfig(
-    lr_size=8, resolution=32, widths=(8, 8, 6), hidden=4, style=5, encoder=2, pooling="region", enlarged=True, noise=False
+    lr_size=8,
+    resolution=32,
+    widths=(8, 8, 6),
+    hidden=4,
+    style=5,
+    encoder=2,
+    pooling="region",
+    enlarged=True,
+    noise=False,
 )
 
 

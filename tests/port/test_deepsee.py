@@ -82,7 +82,11 @@ def plain(state, key, x):
 def described_styles(e, picture, mask, branch):
     """Section 4.3 of the description: convolution, instance norm and leaky ReLU; the mean over the whole picture of each region."""
     full = branch == "encoder_full"
-    layers = ("initial.0.0", "down0.0.0", "down1.0.0", "up_conv.1.0") if full else ("initial.0.0", "conv0.0.0", "conv1.0.0", "conv2.1.0")
+    layers = (
+        ("initial.0.0", "down0.0.0", "down1.0.0", "up_conv.1.0")
+        if full
+        else ("initial.0.0", "conv0.0.0", "conv1.0.0", "conv2.1.0")
+    )
     x = picture * 2 - 1
     for k, layer in enumerate(layers):
         if k == 3:
@@ -135,7 +139,11 @@ def inputs(lr_size: int, resolution: int):
     rng = torch.Generator().manual_seed(1)
     labels = torch.randint(0, REGIONS, (1, resolution // 4, resolution // 4), generator=rng)
     mask = F.one_hot(labels.repeat_interleave(4, 1).repeat_interleave(4, 2), REGIONS).permute(0, 3, 1, 2).float()
-    return torch.rand(1, 3, lr_size, lr_size, generator=rng), torch.rand(1, 3, resolution, resolution, generator=rng), mask
+    return (
+        torch.rand(1, 3, lr_size, lr_size, generator=rng),
+        torch.rand(1, 3, resolution, resolution, generator=rng),
+        mask,
+    )
 
 
 @pytest.mark.parametrize(("doublings", "lr_size"), [(3, 4), (5, 16)])

@@ -246,10 +246,8 @@ def test_settings_that_cannot_work(recipe, change, message):
 def test_a_start_of_another_shape(recipe, tmp_path):
     path = train(replace(recipe, images=4, log=4))
     again = replace(recipe, init=str(path), out=str(tmp_path / "again"), images=4, log=4, lr_g=0.0)
-    assert torch.equal(
-        load_upsampler(train(again)).generator.out.weight, load_upsampler(path).generator.out.weight
-    )
-    with pytest.raises(RecipeError, match="init: .* make them equal"):
+    assert torch.equal(load_upsampler(train(again)).generator.out.weight, load_upsampler(path).generator.out.weight)
+    with pytest.raises(RecipeError, match=r"init: .* make them equal"):
         build_run(replace(again, generator=replace(TINY, hidden=5)))
 
 
@@ -310,3 +308,20 @@ def test_shipped_recipes():
             assert set(shape.widths) == {512}
             assert (recipe.matching, recipe.perceptual, recipe.discriminator) == (10, 10, "patch")
             assert (recipe.lr_g, recipe.lr_d, recipe.betas, recipe.small_rate) == (1e-4, 4e-4, (0.0, 0.9), 0.25)
+
+
+@pytest.mark.parametrize("name", ["deepsee-16to128", "deepsee-16to128-paper", "deepsee-16to512", "deepsee-32to256"])
+def test_shipped_recipes_take_a_step(name, tmp_path, faces, masks):
+    """At a tiny width and at their own sizes; they start from nothing that is not shipped."""
+    _, recipe = load_recipe(name)
+    c = recipe.generator
+    narrow = replace(c, widths=(4,) * len(c.widths), hidden=4, style=4, encoder=1, drawn=min(c.drawn, 2))
+    small = replace(
+        recipe, data=[str(faces)], masks=[str(masks)], hold=2, out=str(tmp_path / "run"), batch=1, images=1, snapshot=1, log=1,
+        generator=narrow, features="efficientnet-lite0", feature_weights="", feature_size=32, perceptual_weights=(),
+        adversary_start=(0, 0), patch_width=2, width=4, pixel_width=4,
+    )  # fmt: skip
+    model = load_upsampler(train(small))
+    assert (model.config.lr_size, model.resolution) == (c.lr_size, c.resolution)
+    (line,) = lines(small)
+    assert all(np.isfinite(value) for value in line.values())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -20,17 +19,18 @@ from preimage.degrade.linear import LinearOperator
 from preimage.device import autocast
 from preimage.errors import InputError, MethodError
 from preimage.invert.deepsee_answers import answer, jittered, mask_of, noise_of, present, rows_of, small_photo, varied
+from preimage.invert.deepsee_settings import DeepSEESettings
 from preimage.invert.finish import finish
 from preimage.invert.guides import as_guide
 from preimage.invert.method import Capabilities, Handle, Input, network_or_load
 from preimage.invert.one_pass import OnePass
 from preimage.invert.problem import Problem
 from preimage.invert.queue import Row, by_photo, latents_of, photos_of
-from preimage.invert.settings import Settings, setting
+from preimage.invert.settings import Settings
 from preimage.memory import unless_out_of_memory
 from preimage.nets.deepsee import DeepSEENetwork
 from preimage.nets.layers import freeze
-from preimage.semantics.edits import apply_edits, parse_edit
+from preimage.semantics.edits import apply_edits
 from preimage.semantics.labels import find_regions
 from preimage.semantics.segment import segment
 from preimage.weights import load_network, load_upsampler
@@ -44,56 +44,6 @@ STYLE, MASK = "style", "mask"
 """Latents of candidates: (n, regions, d), and labels (n, R, R)."""
 
 
-@dataclass(frozen=True)
-class DeepSEESettings(Settings):
-    """Controls of `DeepSEE`.
-
-    Attributes:
-        temperature: spread of the styles that seeds draw, from the Gaussian that the network holds; 0 gives their mean.
-        style_noise: largest noise on styles, δ of the paper, as "lips=0.03,hair=0.1" or one number for all regions.
-        reference_regions: regions whose styles come from the reference, such as "hair,lips"; empty: all. Seeds decide the others.
-        blend: how far styles go from those of the photo to the reference's or those of `towards`; above 1 beyond them.
-        edit_mask: edits of the map of regions, such as "close-mouth" or "grow:hair:3;remove:eyeglasses".
-        base: seed from which a walk starts.
-        towards: another seed to move towards, or -1 for none; not together with a reference.
-        interpolate: so many steps of a walk from `base` to the reference or to `towards`: seed k stands k of them along. 0: none.
-        segmenter: name or file of the network that finds the regions; empty takes the embedded one.
-    """
-
-    temperature: float = setting(1.0, low=0, high=3)
-    style_noise: str = ""
-    reference_regions: str = ""
-    blend: float = setting(1.0, low=0, high=2)
-    edit_mask: str = ""
-    base: int = setting(0, low=0)
-    towards: int = -1
-    interpolate: int = setting(0, low=0)
-    segmenter: str = ""
-
-    def __post_init__(self) -> None:
-        for name, mark in (("style_noise", ","), ("reference_regions", ","), ("edit_mask", ";")):
-            value = getattr(self, name)
-            if isinstance(value, list | tuple):
-                object.__setattr__(self, name, mark.join(map(str, value)))
-            elif isinstance(value, int | float) and name == "style_noise" and not isinstance(value, bool):
-                object.__setattr__(self, name, f"{value:g}")
-        super().__post_init__()
-        for edit in self.edits:
-            parse_edit(edit)
-        if self.reference_regions:
-            find_regions(self.reference_regions)
-        try:
-            noise_of(self.style_noise, 19)
-        except ValueError as error:
-            raise MethodError(
-                f"style_noise {self.style_noise!r:.60}: write lips=0.03,hair=0.1 or one number in [0, 2] ({error})."
-            ) from None
-
-    @property
-    def edits(self) -> list[str]:
-        return [edit.strip() for edit in self.edit_mask.split(";") if edit.strip()]
-
-
 def _handles() -> tuple[Handle, ...]:
     found = [
         Handle(MASK, "labels", help="another map of regions"),
@@ -101,7 +51,9 @@ def _handles() -> tuple[Handle, ...]:
     ]
     for part in PARTS:
         found += [
-            Handle(f"{part}-like", "picture", regions=(part,), help=f"a sharp face whose style of {part} is taken over"),
+            Handle(
+                f"{part}-like", "picture", regions=(part,), help=f"a sharp face whose style of {part} is taken over"
+            ),
             Handle(f"{part}-shift", "slider", -1, 1, (part,), help="added to all numbers of the style: contrast"),
             Handle(part, "reseed", regions=(part,), help="the style: how far to move to a fresh one"),
         ]
@@ -117,7 +69,9 @@ class DeepSEE(OnePass):
         paper="Bühler et al., ACCV 2020, arXiv 2004.04433",
         weights=True,
         inputs=(
-            Input(MASK, "labels", help="a map of regions, palette or grey PNG of labels 0 to 18; else a network finds it"),
+            Input(
+                MASK, "labels", help="a map of regions, palette or grey PNG of labels 0 to 18; else a network finds it"
+            ),
             Input("mask_from", "picture", help="a sharp, aligned face whose regions are taken over"),
             Input("reference", "picture", help="a sharp, aligned face (or any picture) whose styles are taken over"),
             Input("reference_mask", "labels", help="the reference's map of regions; else a network finds it"),
@@ -146,7 +100,8 @@ class DeepSEE(OnePass):
 
     @property
     def networks(self) -> Mapping[str, Any]:
-        return {"weights": self.network} | {"regions": found for found in self._segmenters.values()}
+        found = list(self._segmenters.values())
+        return {"weights": self.network} | ({"regions": found[-1]} if found else {})
 
     def handle_names(self) -> tuple[str, ...]:
         """Those of regions where its network is told any, those of styles where it has some."""
@@ -173,7 +128,9 @@ class DeepSEE(OnePass):
         if "reference" in guides and not (c.style and c.sharp_styles):
             raise MethodError(f"reference: {self.network.name} takes no styles of sharp faces; leave it out.")
         if (chosen.reference_regions or "reference_mask" in guides) and "reference" not in guides:
-            raise MethodError("reference_regions and reference_mask say something of a reference; give one, or leave them out.")
+            raise MethodError(
+                "reference_regions and reference_mask say something of a reference; give one, or leave them out."
+            )
         if c.style and not c.small_styles and "reference" not in guides:
             raise MethodError(f"{self.network.name} takes its styles from a sharp face alone; give a reference.")
         if "reference" in guides and chosen.towards >= 0:
@@ -185,7 +142,8 @@ class DeepSEE(OnePass):
                 f"interpolate ({chosen.interpolate}): seeds are the steps of the walk, 0 to {chosen.interpolate}; "
                 f"{max(seeds)} is beyond."
             )
-        found = MASK in guides and ("reference" not in guides or "reference_mask" in guides)
+        own = "reference" in guides and "reference_mask" not in guides and chosen.reference_layout == "own"
+        found = MASK in guides and not own
         if c.regions > 1 and not found:
             self._segmenter(chosen)  # here, so that a missing one shows before any photo is looked at
 
@@ -254,7 +212,11 @@ class DeepSEE(OnePass):
         shares = [seed / walk for seed in seeds] if walk else [settings.blend] * n
         target = None
         if problem is not None and problem.guides.get("reference") is not None:
-            found = self._reference(problem, settings)
+            if settings.reference_layout == "photo":
+                picture = problem.guides["reference"].to(self.device).float()
+                found = cast(Tensor, network.encode(picture.expand(n, -1, -1, -1), mask, True))
+            else:
+                found = self._reference(problem, settings)
             taken = present(found) & self._named(settings.reference_regions)
             target = torch.where(taken, jittered(found.expand_as(style), own, noise), style)
         elif settings.towards >= 0:
@@ -324,7 +286,7 @@ class DeepSEE(OnePass):
             labels = given.expand(n, -1, -1)
             mask_of(self.network, labels)  # refuses what is no label
         if style is not None:
-            usual = replace_reference(settings)
+            usual = settings.of_the_photo()
             fresh = cast(Tensor, self._styles(photos, labels, operator, seeds, usual))
             known = present(style)
             style = torch.where(known, style, fresh)  # regions that the map did not have before
@@ -350,13 +312,10 @@ class DeepSEE(OnePass):
             picture = as_guide(Input(name, "picture"), value, self.resolution)
             found = self._encoded(picture, None, settings)
             if not bool((present(found) & there).any()):
-                raise InputError(f"{name}: nothing of the kind was found in that picture, or the answer has none; give another one.")
+                raise InputError(
+                    f"{name}: nothing of the kind was found in that picture, or the answer has none; give another one."
+                )
             target = torch.where(present(found), found, style)
         else:
             target = style + float(value) * (fresh - style)
         return torch.where(there, target, style).clamp(-1, 1)
-
-
-def replace_reference(settings: DeepSEESettings) -> DeepSEESettings:
-    """Settings under which seeds draw styles of the photo alone."""
-    return settings.with_({"towards": -1, "interpolate": 0, "reference_regions": ""})

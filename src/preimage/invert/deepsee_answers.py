@@ -33,7 +33,8 @@ def small_photo(network: DeepSEENetwork, operator: LinearOperator, photo: Tensor
     if operator.lr_size == own.lr_size and operator.name == own.name:
         return photo.float()
     own = own.to(photo.device) if own.rows.device != photo.device else own
-    return own(operator.pinv(photo.float()))
+    small: Tensor = own(operator.pinv(photo.float()))
+    return small
 
 
 @lru_cache(maxsize=16)

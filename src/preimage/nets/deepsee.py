@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -143,7 +143,7 @@ class RegionGenerator(nn.Module):
         x = self.head(x, at(x.shape[-1]), style)
         for level in self.levels:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-            for block in level:  # type: ignore[union-attr]
+            for block in cast(nn.ModuleList, level):
                 x = block(x, at(x.shape[-1]), style)
         out: Tensor = self.out(F.leaky_relu(x, SLOPE))
         return out

@@ -82,7 +82,7 @@ class RegionNorm(nn.Module):
         if kind != "style":
             self.by_region = conv3(hidden, 2 * channels)
         if kind != "regions":
-            self.by_style = conv3(style, 2 * channels)
+            self.by_style = begin(nn.Conv2d(style, 2 * channels, 3, padding=1))
         if kind == "both":
             self.mix = nn.Parameter(torch.rand(2))
 

@@ -90,9 +90,7 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Module:
 
 
 def _layer(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        _conv(channels_in, channels_out, stride), nn.InstanceNorm2d(channels_out), nn.LeakyReLU(SLOPE)
-    )
+    return nn.Sequential(_conv(channels_in, channels_out, stride), nn.InstanceNorm2d(channels_out), nn.LeakyReLU(SLOPE))
 
 
 class _Twice(nn.Module):

@@ -54,7 +54,9 @@ def load_deepsee(
     own = network.state_dict()
     state = {key: own[key] for key in own if key.endswith("num_batches_tracked")} | state
     if reason := misfit(own, state):
-        raise WeightsError(f"not DeepSEE's network: {reason}. Give <epoch>_net_SR.pth and <epoch>_net_E.pth of one run.")
+        raise WeightsError(
+            f"not DeepSEE's network: {reason}. Give <epoch>_net_SR.pth and <epoch>_net_E.pth of one run."
+        )
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
@@ -85,7 +87,9 @@ def convert_deepsee(
         "source": Path(generator).name, "source_sha256": sha256(Path(generator)), "encoder": Path(encoder).name,
         "encoder_sha256": sha256(Path(encoder)), "layout": "DeepSEE (mcbuehler)",
     }  # fmt: skip
-    save_prior(Path(out), network, trained, licence, torch.float32, degradations=("bicubic",), looked_through=("vgg19",))
+    save_prior(
+        Path(out), network, trained, licence, torch.float32, degradations=("bicubic",), looked_through=("vgg19",)
+    )
     return Path(out)
 
 
@@ -139,7 +143,9 @@ def _block(state: State, prefix: str, config: DeepSEEConfig) -> dict[str, Tensor
             if not pure:
                 found[f"{own}.by_region.{part}"] = _both(state, f"{norm}.mlp_gamma", f"{norm}.mlp_beta", part)
             if mixed or pure:
-                found[f"{own}.by_style.{part}"] = _both(state, f"{norm}.mlp_style_gamma", f"{norm}.mlp_style_beta", part)
+                found[f"{own}.by_style.{part}"] = _both(
+                    state, f"{norm}.mlp_style_gamma", f"{norm}.mlp_style_beta", part
+                )
         if mixed:
             found[f"{own}.mix"] = torch.stack([state[f"{norm}.alpha_{x}"].reshape(()) for x in ("gamma", "beta")])
     if config.noise:
@@ -170,4 +176,3 @@ def _spectral(state: State, theirs: str, ours: str, bias: bool = False) -> dict[
 
 def _both(state: State, first: str, second: str, part: str) -> Tensor:
     return torch.cat([state[f"{first}.{part}"], state[f"{second}.{part}"]])
-

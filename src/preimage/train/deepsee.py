@@ -139,7 +139,9 @@ def judge(
         found = [scale[-1].float() for scale in d.patch(torch.cat([truth, made]), torch.cat([mask, mask]))]
         value = value + losses.hinge_d([s[:n] for s in found], [s[n:] for s in found]) / len(found)
     if d.heard:
-        value = value + losses.hinge_d(d.projected(d.seen(list(raw_truth), truth)), d.projected(d.seen(list(raw), made)))
+        value = value + losses.hinge_d(
+            d.projected(d.seen(list(raw_truth), truth)), d.projected(d.seen(list(raw), made))
+        )
     return value
 
 
@@ -232,7 +234,9 @@ def describe(recipe: Recipe) -> str:
     """Sizes of the networks that the recipe would train, without needing its data."""
     with torch.device("meta"):
         g = DeepSEENetwork(shape_of(recipe))
-    parts: dict[str, nn.Module] = {"generator": g.generator} | ({} if g.encoder is None else {"style encoder": g.encoder})
+    parts: dict[str, nn.Module] = {"generator": g.generator} | (
+        {} if g.encoder is None else {"style encoder": g.encoder}
+    )
     counts = [f"{name}: {sum(p.numel() for p in part.parameters()):,} parameters" for name, part in parts.items()]
     v = VARIANTS[recipe.variant]
     told = [word for word, there in (("regions", v.semantics), ("styles", v.styled)) if there] or ["the photo alone"]

@@ -85,8 +85,11 @@ def inherit(g: DeepSEENetwork, path: str) -> None:
     """
     start = load_upsampler(path)
     had = getattr(start, "config", None)
-    loose = {"small_styles": g.config.small_styles, "sharp_styles": g.config.sharp_styles}
-    if not isinstance(start, DeepSEENetwork) or replace(start.config, **loose) != g.config:
+    small, sharp = g.config.small_styles, g.config.sharp_styles
+    if (
+        not isinstance(start, DeepSEENetwork)
+        or replace(start.config, small_styles=small, sharp_styles=sharp) != g.config
+    ):
         raise RecipeError(f"init: {path} has the shape {had}, and the recipe has {g.config}; make them equal.")
     g.load_state_dict(start.state_dict())
     remember(g, declared(start))

@@ -175,7 +175,9 @@ class Recipe:
             )
         taps = len(FEATURE_NETWORKS[self.features].channels)
         if self.perceptual_weights and len(self.perceptual_weights) != taps:
-            raise RecipeError(f"perceptual_weights ({list(self.perceptual_weights)}) must list {taps} for {self.features}.")
+            raise RecipeError(
+                f"perceptual_weights ({list(self.perceptual_weights)}) must list {taps} for {self.features}."
+            )
         if self.masks and len(self.masks) != len(self.data):
             raise RecipeError(f"masks ({len(self.masks)}) must name one for each of {len(self.data)} sources of data.")
         if self.adversary_start[0] > self.adversary_start[1]:
