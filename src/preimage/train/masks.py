@@ -135,7 +135,7 @@ def load_pseudo_labels(
 
 def take_masks(masks: Masks, chosen: Sequence[Chosen]) -> Tensor:
     """These maps (n, side, side) int64, mirrored with left and right swapped where they are to be; see `train.data.take`."""
-    each = (torch.from_numpy(np.ascontiguousarray(masks[i])) for i, _ in chosen)
+    each = (torch.from_numpy(np.array(masks[i])) for i, _ in chosen)
     return torch.stack([flip(x) if mirror else x for x, (_, mirror) in zip(each, chosen, strict=True)]).long()
 
 

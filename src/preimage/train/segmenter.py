@@ -160,7 +160,7 @@ def judged(
     device = next(model.parameters()).device
     with evaluating(model):
         found = segment(model, photos_of(pictures, take, recipe, device), mirrored=False)
-    return agreement(confusion(found.cpu(), torch.from_numpy(np.ascontiguousarray(masks))))
+    return agreement(confusion(found.cpu(), torch.from_numpy(np.array(masks))))
 
 
 def grid(model: Segmenter, pictures: Pictures, masks: Masks, take: Photographers, recipe: Recipe) -> Tensor:
