@@ -15,7 +15,9 @@ from preimage.nets.segmenter import LEVELS, DilatedBlock, Pyramid, Segmenter, Se
 from preimage.weight_files import read_declaration, read_metadata, save_prior
 from preimage.weights import load_network
 
-TINY = SegmenterConfig(32, stem=(4, 4, 6), widths=(6, 6, 8, 8), blocks=(1, 1, 1, 1), pyramid=6, rates=(1, 2, 3), low=4, decoder=6)
+TINY = SegmenterConfig(
+    32, stem=(4, 4, 6), widths=(6, 6, 8, 8), blocks=(1, 1, 1, 1), pyramid=6, rates=(1, 2, 3), low=4, decoder=6
+)
 DEEPSEE = SegmenterConfig(
     512, kernel=7, stem=(16, 16, 32), widths=(64, 128, 256, 512), blocks=(3, 4, 6, 3), expansion=4, smooth=(512, 512), pyramid=256,
     rates=(12, 24, 36), low_level=1, low=48, decoder=256,
@@ -24,7 +26,13 @@ DEEPSEE = SegmenterConfig(
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, replace(TINY, low_level=1), replace(TINY, expansion=4), replace(TINY, smooth=(5, 7)), replace(TINY, kernel=7)],
+    [
+        TINY,
+        replace(TINY, low_level=1),
+        replace(TINY, expansion=4),
+        replace(TINY, smooth=(5, 7)),
+        replace(TINY, kernel=7),
+    ],
 )
 def test_photos_of_any_size(config):
     network = Segmenter(config).eval()

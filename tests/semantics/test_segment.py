@@ -45,7 +45,11 @@ def test_labels_of_scores(labels):
 
 def test_the_mirrored_photo_has_left_and_right_swapped():
     """A network that reads pixels says left eye of what a mirrored one holds as right: both halves must be brought together."""
-    network = Segmenter(SegmenterConfig(16, stem=(4, 4, 4), widths=(4,) * 4, blocks=(1,) * 4, pyramid=4, rates=(1, 1, 2), low=4, decoder=8))
+    network = Segmenter(
+        SegmenterConfig(
+            16, stem=(4, 4, 4), widths=(4,) * 4, blocks=(1,) * 4, pyramid=4, rates=(1, 1, 2), low=4, decoder=8
+        )
+    )
     photos = torch.rand(2, 3, 16, 16)
     network.eval()
     assert torch.equal(segment(network, photos.flip(-1)), flip(segment(network, photos)))
@@ -57,7 +61,7 @@ def test_batches_do_not_matter(labels):
 
 
 def test_what_cannot_be_segmented(labels):
-    with pytest.raises(InputError, match="pictures torch.int64"):
+    with pytest.raises(InputError, match=r"pictures torch\.int64"):
         segment(Reads(), labels[:, None])
     with pytest.raises(InputError, match="a network of 7 labels"):
         segment(Reads(7), painted(labels))

@@ -18,7 +18,9 @@ from preimage.train import masks as module
 from preimage.train.data import load_pictures, order, to_tensor
 from preimage.train.masks import jitter, load_masks, load_pairs, load_pseudo_labels, pairs, pseudo_labels
 
-SHAPE = SegmenterConfig(16, stem=(4, 4, 4), widths=(4,) * 4, blocks=(1,) * 4, pyramid=4, rates=(1, 1, 2), low=4, decoder=8)
+SHAPE = SegmenterConfig(
+    16, stem=(4, 4, 4), widths=(4,) * 4, blocks=(1,) * 4, pyramid=4, rates=(1, 1, 2), low=4, decoder=8
+)
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ from preimage.train.segmenter_settings import Recipe
 from preimage.weight_files import read_metadata
 from preimage.weights import load_network
 
-SHAPE = SegmenterConfig(16, stem=(6, 6, 8), widths=(8,) * 4, blocks=(1,) * 4, pyramid=8, rates=(1, 1, 2), low=4, decoder=12)
+SHAPE = SegmenterConfig(
+    16, stem=(6, 6, 8), widths=(8,) * 4, blocks=(1,) * 4, pyramid=8, rates=(1, 1, 2), low=4, decoder=12
+)
 NAMES = ["segmenter-16", "segmenter-32", "segmenter-deepsee", "segmenter-faces128", "segmenter-hr"]
 
 
@@ -93,7 +95,11 @@ def test_a_run_that_starts_from_another_network(recipe):
     first = train(recipe)
     later = replace(recipe, init=str(first), images=4, log=4, lr=1e-12, out=f"{recipe.out}-2")
     weights = load_file(train(later))
-    assert all(torch.allclose(weights[k], v) for k, v in load_file(first).items() if not k.split(".")[-1].startswith(("run", "num")))
+    assert all(
+        torch.allclose(weights[k], v)
+        for k, v in load_file(first).items()
+        if not k.split(".")[-1].startswith(("run", "num"))
+    )
     assert read_metadata(Path(later.out) / "segmenter.safetensors")["trained"]["recipe"]["init"] == first.name
     with pytest.raises(RecipeError, match="has another shape"):
         train(replace(later, generator=replace(SHAPE, decoder=5), out=f"{recipe.out}-3"))
@@ -157,9 +163,21 @@ def test_shipped_recipes_take_a_step(name, tmp_path, folder):
     assert "parameters" in describe(recipe)
     shape, sizes = recipe.generator, recipe.sizes
     if name == "segmenter-deepsee":  # its shape, narrow
-        shape = replace(shape, hr_size=64, stem=(4, 4, 4), widths=(4,) * 4, blocks=(1,) * 4, smooth=(4, 4), pyramid=4, low=4, decoder=4)
+        shape = replace(
+            shape,
+            hr_size=64,
+            stem=(4, 4, 4),
+            widths=(4,) * 4,
+            blocks=(1,) * 4,
+            smooth=(4, 4),
+            pyramid=4,
+            low=4,
+            decoder=4,
+        )
         sizes = (16, 64)
-    small = replace(recipe, data=[str(folder)], hold=2, out=str(tmp_path), batch=2, images=2, generator=shape, sizes=sizes, init="")
+    small = replace(
+        recipe, data=[str(folder)], hold=2, out=str(tmp_path), batch=2, images=2, generator=shape, sizes=sizes, init=""
+    )
     model = load_network(train(small), "segmenter")
     assert isinstance(model, Segmenter)
     assert model(torch.rand(1, 3, 16, 16)).shape[-1] == shape.hr_size

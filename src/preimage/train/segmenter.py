@@ -47,8 +47,10 @@ def build_run(recipe: Recipe) -> tuple[Segmenter, None, torch.optim.Optimizer, N
             raise RecipeError(f"init: {recipe.init} has another shape than the recipe's generator; make them equal.")
         network.load_state_dict(start.state_dict())
         remember(network, declared(start))
-    settings = {"lr": recipe.lr, "betas": recipe.betas, "weight_decay": recipe.weight_decay}
-    return network, None, torch.optim.AdamW(network.parameters(), **settings), None
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
+    )
+    return network, None, optimiser, None
 
 
 def photographers(recipe: Recipe) -> Photographers:
