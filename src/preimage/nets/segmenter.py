@@ -59,8 +59,18 @@ class SegmenterConfig:
             if isinstance(value, list):  # a file has lists
                 object.__setattr__(self, name, value := tuple(value))
             if not isinstance(value, tuple) or len(value) not in lengths:
-                raise WeightsError(f"segmenter: {name} ({value!r:.40}) must list {' or '.join(map(str, lengths))} numbers.")
-        most = {"blocks": DEEPEST, "labels": 256, "kernel": 15, "hr_size": 1024, "rates": 1024, "low_level": 1, "expansion": 4}
+                raise WeightsError(
+                    f"segmenter: {name} ({value!r:.40}) must list {' or '.join(map(str, lengths))} numbers."
+                )
+        most = {
+            "blocks": DEEPEST,
+            "labels": 256,
+            "kernel": 15,
+            "hr_size": 1024,
+            "rates": 1024,
+            "low_level": 1,
+            "expansion": 4,
+        }
         least = {"low_level": 0, "hr_size": 8}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -100,7 +110,9 @@ class Segmenter(nn.Module):
             levels.append(nn.Sequential(*blocks))
         self.levels = nn.ModuleList(levels)
         ends = [before, *c.smooth]
-        self.smooth = nn.Sequential(*(normed(a, b, dilation=d) for a, b, d in zip(ends, c.smooth, (2, 1), strict=False)))
+        self.smooth = nn.Sequential(
+            *(normed(a, b, dilation=d) for a, b, d in zip(ends, c.smooth, (2, 1), strict=False))
+        )
         self.pyramid = Pyramid(ends[-1], c.pyramid, c.rates)
         self.low = normed(c.stem[2] if c.low_level == 0 else c.widths[0] * c.expansion, c.low, 1)
         self.decoder = nn.Sequential(normed(c.pyramid + c.low, c.decoder), normed(c.decoder, c.decoder))
@@ -122,7 +134,9 @@ class Segmenter(nn.Module):
             InputError: something that is no batch of square RGB pictures.
         """
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] != pictures.shape[3]:
-            raise InputError(f"{self.name}: takes square pictures (n, 3, s, s), not {tuple(pictures.shape)}; crop them.")
+            raise InputError(
+                f"{self.name}: takes square pictures (n, 3, s, s), not {tuple(pictures.shape)}; crop them."
+            )
         x = brought_to(pictures * 2 - 1, self.resolution).contiguous(memory_format=torch.channels_last)
         x = low = self.stem(x)
         for number, level in enumerate(self.levels):
@@ -189,7 +203,9 @@ class Pyramid(nn.Module):
         return out
 
 
-def normed(before: int, after: int, kernel: int = 3, stride: int = 1, dilation: int = 1, active: bool = True) -> nn.Module:
+def normed(
+    before: int, after: int, kernel: int = 3, stride: int = 1, dilation: int = 1, active: bool = True
+) -> nn.Module:
     """A convolution of this stride that keeps the size otherwise, batch norm, and ReLU where `active`."""
     conv = nn.Conv2d(before, after, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(True) if active else nn.Identity())

@@ -33,7 +33,9 @@ def numbers_of(region: Region) -> tuple[int, ...]:
         return find_regions(region)
     found = (region,) if isinstance(region, int) else tuple(region)
     if wrong := [n for n in found if not 0 <= n < NUMBER]:
-        raise InputError(f"region {wrong[0]}: labels go from 0 to {NUMBER - 1}; or give a name such as {LABELS[13].name}.")
+        raise InputError(
+            f"region {wrong[0]}: labels go from 0 to {NUMBER - 1}; or give a name such as {LABELS[13].name}."
+        )
     return found
 
 
@@ -296,5 +298,7 @@ def _value(text: str, name: str, kind: str, value: str) -> Region:
     except ValueError:
         number = FAR
     if abs(number) >= 1024:
-        raise InputError(f"edit {text!r:.60}: {value!r:.20} is no whole number of pixels below 1024; write {usage(name)}.")
+        raise InputError(
+            f"edit {text!r:.60}: {value!r:.20} is no whole number of pixels below 1024; write {usage(name)}."
+        )
     return number

@@ -77,7 +77,9 @@ def find_regions(text: str) -> tuple[int, ...]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
-            raise InputError(f"region {word.strip()!r:.40}: there is none of this name{hint} Regions: {', '.join(known)}.")
+            raise InputError(
+                f"region {word.strip()!r:.40}: there is none of this name{hint} Regions: {', '.join(known)}."
+            )
         found |= dict.fromkeys(known[name])
     return tuple(found)
 
@@ -122,7 +124,7 @@ def resize(labels: Tensor, side: int) -> Tensor:
         made = F.interpolate(flat[:, None].float(), (side, side), mode="nearest")[:, 0]
     else:
         made, most = labels.new_zeros(len(flat), side, side), torch.zeros(len(flat), side, side, device=labels.device)
-        for label in flat.unique().tolist():
+        for label in torch.unique(flat).tolist():
             share = F.adaptive_avg_pool2d((flat == label).float(), side)
             made[share > most] = label
             most = torch.maximum(most, share)
@@ -162,7 +164,9 @@ def mask_of(image: Image.Image, name: str) -> Tensor:
         )
     if image.width != image.height or image.format not in (None, "PNG"):
         what = f"{image.width}x{image.height} pixels" if image.width != image.height else f"a {image.format} file"
-        raise InputError(f"{name}: is {what}; a map of regions is a square PNG. Crop the photo first, then mark regions.")
+        raise InputError(
+            f"{name}: is {what}; a map of regions is a square PNG. Crop the photo first, then mark regions."
+        )
     values: NDArray[np.uint8] = np.array(image)
     if image.mode == "P":
         values = _by_colour(values, image.getpalette() or [])

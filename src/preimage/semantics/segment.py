@@ -33,7 +33,7 @@ def segment(
     """
     if pictures.ndim != 4 or not pictures.is_floating_point():
         raise InputError(f"pictures {pictures.dtype} {tuple(pictures.shape)}: give (n, 3, s, s) in [0, 1].")
-    return torch.cat([_labels(network, part, side, mirrored) for part in pictures.split(batch)])
+    return torch.cat([_labels(network, part, side, mirrored) for part in torch.split(pictures, batch)])
 
 
 def _labels(network: nn.Module, pictures: Tensor, side: int | None, mirrored: bool) -> Tensor:

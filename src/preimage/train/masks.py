@@ -148,9 +148,7 @@ def pairs(
         yield to_tensor(take(pictures, batch), device), take_masks(masks, batch).to(device)
 
 
-def jitter(
-    pictures: Tensor, labels: Tensor, turn: float, zoom: float, shift: float
-) -> tuple[Tensor, Tensor]:
+def jitter(pictures: Tensor, labels: Tensor, turn: float, zoom: float, shift: float) -> tuple[Tensor, Tensor]:
     """Turn, scale and move each face and its map at random, both alike; what enters is mirrored at the border.
 
     Args:

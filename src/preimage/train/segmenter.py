@@ -47,8 +47,10 @@ def build_run(recipe: Recipe) -> tuple[Segmenter, None, torch.optim.Optimizer, N
             raise RecipeError(f"init: {recipe.init} has another shape than the recipe's generator; make them equal.")
         network.load_state_dict(start.state_dict())
         remember(network, declared(start))
-    settings = {"lr": recipe.lr, "betas": recipe.betas, "weight_decay": recipe.weight_decay}
-    return network, None, torch.optim.AdamW(network.parameters(), **settings), None
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
+    )
+    return network, None, optimiser, None
 
 
 def photographers(recipe: Recipe) -> Photographers:
@@ -160,7 +162,7 @@ def judged(
     device = next(model.parameters()).device
     with evaluating(model):
         found = segment(model, photos_of(pictures, take, recipe, device), mirrored=False)
-    return agreement(confusion(found.cpu(), torch.from_numpy(np.ascontiguousarray(masks))))
+    return agreement(confusion(found.cpu(), torch.from_numpy(np.array(masks))))
 
 
 def grid(model: Segmenter, pictures: Pictures, masks: Masks, take: Photographers, recipe: Recipe) -> Tensor:
