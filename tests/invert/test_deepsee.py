@@ -214,7 +214,9 @@ def test_a_reference_without_a_region_leaves_it(method):
 
 def test_patterns_lend_their_styles(method):
     """What a picture without a face shows where the photo's regions are; then no network has to find any."""
-    pattern = torch.stack([(torch.arange(32)[None] // 4 + torch.arange(32)[:, None] // (k + 1)) % 2 for k in range(3)]).float()
+    pattern = torch.stack(
+        [(torch.arange(32)[None] // 4 + torch.arange(32)[:, None] // (k + 1)) % 2 for k in range(3)]
+    ).float()
     found = ask(method, [0], reference=pattern, reference_layout="photo")
     encoded = method.network.encode(pattern[None], mask_of(method.network, a_map()[None]), True)
     assert torch.allclose(found.latents["style"], encoded, atol=1e-5)
