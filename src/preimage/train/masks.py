@@ -96,7 +96,7 @@ def pseudo_labels(pictures: Pictures, network: nn.Module, side: int | None = Non
     device = next(network.parameters()).device
     out = np.empty((len(pictures), *(side or pictures.shape[1],) * 2), np.uint8)
     for start in range(0, len(pictures), batch):
-        part = to_tensor(np.ascontiguousarray(pictures[start : start + batch]), device)
+        part = to_tensor(np.array(pictures[start : start + batch]), device)
         found = segment(network, part, part.shape[-1]).to(torch.uint8)
         out[start : start + batch] = resize(found, out.shape[1]).cpu().numpy()
     return out
