@@ -102,6 +102,8 @@ def test_what_goes_is_filled_by_the_nearest():
     made = remove(labels, 3)
     assert made[:, :6].unique().tolist() == [1]
     assert made[:, 6:].unique().tolist() == [13]
+    labels[4, 1], labels[4, 2:4] = 15, 15  # an earring does not spread, whatever is nearest
+    assert int((remove(labels, 3) == 15).sum()) == 3
     assert torch.equal(fill(labels, torch.zeros(9, 12, dtype=torch.bool)), labels)
     assert fill(labels, torch.ones(9, 12, dtype=torch.bool)).unique().tolist() == [1]
     assert remove(torch.full((4, 4), 3), 3).unique().tolist() == [1]
@@ -149,6 +151,8 @@ def test_glasses(face):
     assert count(add_glasses(face, 0.5), "eyeglasses") < count(made, "eyeglasses")
     one = add_glasses(remove(face, "left-eye"))
     assert bool(where(one, "eyeglasses")[24, 38:42].all())
+    dark = replace(face, "eyes", "eyeglasses")
+    assert torch.equal(add_glasses(dark), dark)
     with pytest.raises(InputError, match="add-glasses: the map has no eye"):
         add_glasses(remove(face, "eyes"))
 

@@ -1,7 +1,7 @@
 """Edits of a map of regions: what a person who explores asks for ("her mouth closed", "more hair"), as functions of a map.
 
 DeepSEE changes shape by painting over the map (Bühler et al., 2020, section 5.4, figures 7 and 8). Here no pixel is ever left without a
-label: what a region gives up goes to the nearest other one. Left and right are the person's.
+label: what a region gives up goes to the nearest other that may spread (`FILLING`). Left and right are the person's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor
 from preimage.errors import InputError
 from preimage.semantics.labels import LABELS, NUMBER, find_regions, resize
 
+FILLING = (0, 1, 13, 14, 17, 18)
+"""Labels that may spread into what another leaves: background, skin, hair, hat, neck, cloth; no earring grows where hair goes."""
 SKIN, GLASSES, EYES, MOUTH, UPPER, LOWER = 1, 3, (4, 5), 10, 11, 12
 Region = int | str | Sequence[int]
 """A number, names as of `find_regions`, or numbers."""
@@ -71,11 +73,12 @@ def spread(inside: Tensor, pixels: int) -> Tensor:
     return nearest(inside)[0] <= pixels * pixels
 
 
-def fill(labels: Tensor, hole: Tensor) -> Tensor:
-    """The map with each pixel of the hole (H, W) given the label of the nearest one outside of it; skin where there is none."""
-    if bool(hole.all()):
-        return torch.full_like(labels, SKIN)
-    _, rows, columns = nearest(~hole)
+def fill(labels: Tensor, hole: Tensor, by: Region = FILLING) -> Tensor:
+    """The map with each pixel of the hole (H, W) given the nearest label outside of it that is one of `by`; skin where there is none."""
+    sources = where(labels, by) & ~hole
+    if not bool(sources.any()):
+        return torch.where(hole, labels.new_tensor(SKIN), labels)
+    _, rows, columns = nearest(sources)
     return torch.where(hole, labels[rows, columns], labels)
 
 
@@ -181,11 +184,13 @@ def add_glasses(labels: Tensor, size: float = 1.0) -> Tensor:
         size: of the lenses; 1 is 1.05 times the width of the picture's distance between the eyes in all.
 
     Raises:
-        InputError: no eyes to put them on.
+        InputError: neither eyes to put them on nor glasses that hide them.
     """
     height, width = labels.shape
     centres = [_centre(where(labels, eye)) for eye in EYES]
     found = [c for c in centres if c is not None]
+    if not found and bool(where(labels, GLASSES).any()):
+        return labels.clone()  # sunglasses, which hide the eyes
     if not found:
         raise InputError("add-glasses: the map has no eye; mark at least one first (labels left-eye, right-eye).")
     if len(found) == 1:  # the other is hidden: a usual distance away on the side of the nose
@@ -214,9 +219,10 @@ def _centre(inside: Tensor) -> tuple[float, float] | None:
 
 
 def _given_away(labels: Tensor, hole: Tensor, region: Region) -> Tensor:
-    """The hole filled by the nearest labels that do not belong to the region; what of the region stays, stays."""
+    """The hole filled by the nearest labels that do not belong to the region; what of the region stays, stays. Lips and mouth share theirs."""
     stays = where(labels, region) & ~hole
-    out = fill(labels, hole | stays)
+    within = set(numbers_of(region)) <= {MOUTH, UPPER, LOWER}
+    out = fill(labels, hole | stays, (*FILLING, MOUTH, UPPER, LOWER) if within else FILLING)
     out[stays] = labels[stays]
     return out
 
