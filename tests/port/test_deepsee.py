@@ -149,7 +149,7 @@ def inputs(lr_size: int, resolution: int):
 @pytest.mark.parametrize(("doublings", "lr_size"), [(3, 4), (5, 16)])
 @pytest.mark.parametrize("legacy", [True, False])
 def test_pictures_and_styles_as_described(doublings, lr_size, legacy):
-    g, e = random_files(doublings) if doublings == 3 else random_files(doublings, 3, 4, 1, noise=False)
+    g, e = random_files(doublings) if doublings == 3 else random_files(doublings, 4, 4, 1, noise=False)
     network = load_deepsee(g, e, lr_size, legacy_512=legacy)
     photo, truth, mask = (x.double() for x in inputs(lr_size, lr_size << doublings))
     network.double()

@@ -16,6 +16,7 @@ from preimage.errors import InputError, RecipeError
 from preimage.invert.deepsee_answers import answer, downscaling, mask_of
 from preimage.nets.deepsee import DeepSEEConfig, DeepSEENetwork
 from preimage.semantics.labels import flip
+from preimage.train import deepsee as training
 from preimage.train.deepsee import describe, train
 from preimage.train.deepsee_data import Companions, Faces, load_faces, paired, stream
 from preimage.train.deepsee_networks import Judges, build_run, fit, settle
@@ -311,13 +312,14 @@ def test_shipped_recipes():
 
 
 @pytest.mark.parametrize("name", ["deepsee-16to128", "deepsee-16to128-paper", "deepsee-16to512", "deepsee-32to256"])
-def test_shipped_recipes_take_a_step(name, tmp_path, faces, masks):
+def test_shipped_recipes_take_a_step(name, tmp_path, faces, masks, monkeypatch):
     """At a tiny width and at their own sizes; they start from nothing that is not shipped."""
+    monkeypatch.setattr(training, "SHOWN", 1)
     _, recipe = load_recipe(name)
     c = recipe.generator
-    narrow = replace(c, widths=(4,) * len(c.widths), hidden=4, style=4, encoder=1, drawn=min(c.drawn, 2))
+    narrow = replace(c, widths=(2,) * len(c.widths), hidden=2, style=2, encoder=1, drawn=min(c.drawn, 2))
     small = replace(
-        recipe, data=[str(faces)], masks=[str(masks)], hold=2, out=str(tmp_path / "run"), batch=1, images=1, snapshot=1, log=1,
+        recipe, data=[str(faces)], masks=[str(masks)], hold=6, out=str(tmp_path / "run"), batch=1, images=1, snapshot=1, log=1,
         generator=narrow, features="efficientnet-lite0", feature_weights="", feature_size=32, perceptual_weights=(),
         adversary_start=(0, 0), patch_width=2, width=4, pixel_width=4,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from preimage.bounds import WIDEST, check_resolution, check_whole
 from preimage.errors import OperatorError, WeightsError
-from preimage.nets.region_blocks import SLOPE, Kind, RegionBlock, conv3, resized
+from preimage.nets.region_blocks import SLOPE, Kind, RegionBlock, begin, conv3, resized
 from preimage.nets.region_style import StyleEncoder, StyleNoise
 
 REGIONS = 19
@@ -114,18 +114,18 @@ class RegionGenerator(nn.Module):
         self.config, widths = config, config.widths
         shape = (config.regions, config.hidden, config.style)
 
-        def block(a: int, b: int, kind: Kind) -> RegionBlock:
+        def block(width: int, kind: Kind) -> RegionBlock:
             kind = kind if config.style else "regions"
-            return RegionBlock(a, b, (*shape, kind, config.cap, config.legacy_512), config.noise, config.spectral)
+            return RegionBlock(width, (*shape, kind, config.cap, config.legacy_512), config.noise, config.spectral)
 
         self.stem = conv3(3, widths[0])
-        self.head = block(widths[0], widths[0], "regions")
+        self.head = block(widths[0], "regions")
         self.levels = nn.ModuleList(
-            nn.ModuleList(
-                block(a if j == 0 else b, b, "style" if i >= PURE else "both")
-                for j in range(config.blocks if i == 1 else 1)
-            )
-            for i, (a, b) in enumerate(pairwise(widths), start=1)
+            nn.ModuleList(block(width, "style" if i >= PURE else "both") for _ in range(config.blocks if i == 1 else 1))
+            for i, width in enumerate(widths[1:], start=1)
+        )
+        self.narrow = nn.ModuleList(  # before the size doubles, which costs a quarter
+            nn.Identity() if a == b else begin(nn.Conv2d(a, b, 1, bias=False), gain=1.0) for a, b in pairwise(widths)
         )
         self.out = conv3(widths[-1], 3)
 
@@ -141,8 +141,8 @@ class RegionGenerator(nn.Module):
 
         x = self.stem(photo)
         x = self.head(x, at(x.shape[-1]), style)
-        for level in self.levels:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        for narrow, level in zip(self.narrow, self.levels, strict=True):
+            x = F.interpolate(narrow(x), scale_factor=2, mode="nearest")
             for block in cast(nn.ModuleList, level):
                 x = block(x, at(x.shape[-1]), style)
         out: Tensor = self.out(F.leaky_relu(x, SLOPE))

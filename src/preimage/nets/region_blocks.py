@@ -122,7 +122,7 @@ class RegionBlock(nn.Module):
     """Norm, leaky ReLU and convolution, twice, beside a shortcut.
 
     Args:
-        channels_in, channels_out: width before and after; where they differ the shortcut is a 1x1 convolution.
+        channels: width.
         norm: arguments of `RegionNorm` behind its channels.
         noise: whether noise enters before, between and on the shortcut.
         spectral: whether the convolutions are spectrally normalised.
@@ -130,27 +130,22 @@ class RegionBlock(nn.Module):
 
     def __init__(
         self,
-        channels_in: int,
-        channels_out: int,
+        channels: int,
         norm: tuple[int, int, int, Kind, int, bool],
         noise: bool = False,
         spectral: bool = True,
     ):
         super().__init__()
-        self.norm0, self.norm1 = RegionNorm(channels_in, *norm), RegionNorm(channels_out, *norm)
-        self.conv0 = conv3(channels_in, channels_out, spectral=spectral)
-        self.conv1 = conv3(channels_out, channels_out, spectral=spectral)
-        same = channels_in == channels_out
-        skip = nn.Identity() if same else begin(nn.Conv2d(channels_in, channels_out, 1, bias=False), gain=1.0)
-        self.skip: nn.Module = spectral_norm(skip) if spectral and not same else skip
+        self.norm0, self.norm1 = RegionNorm(channels, *norm), RegionNorm(channels, *norm)
+        self.conv0, self.conv1 = (conv3(channels, channels, spectral=spectral) for _ in range(2))
         self.noise0, self.noise1, self.noise_skip = (
-            NoiseInjection(c) if noise else nn.Identity() for c in (channels_in, channels_out, channels_out)
+            NoiseInjection(channels) if noise else nn.Identity() for _ in range(3)
         )
 
     def forward(self, x: Tensor, mask: Tensor, style: Tensor | None) -> Tensor:
-        """x (n, channels_in, h, w), mask and style as of `RegionNorm` -> (n, channels_out, h, w)."""
+        """x (n, channels, h, w), mask and style as of `RegionNorm` -> as x."""
         x = self.noise0(x)
         y = self.noise1(self.conv0(F.leaky_relu(self.norm0(x, mask, style), SLOPE)))
         y = self.conv1(F.leaky_relu(self.norm1(y, mask, style), SLOPE))
-        out: Tensor = self.noise_skip(self.skip(x)) + y
+        out: Tensor = self.noise_skip(x) + y
         return out
