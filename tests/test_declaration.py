@@ -295,6 +295,7 @@ def test_a_network_of_another_kind_is_refused(networks, prior_file):
         for other in KINDS:
             if other != kind:
                 article = "an" if other in ("encoder", "upsampler") else "a"
+                article = "a file of" if other == "directions" else article
                 with pytest.raises(WeightsError, match=rf"holds a \w+, which is not {article} {other}") as caught:
                     load_network(path, other)
                 assert str(caught.value).startswith(f"{path}: ")

@@ -20,11 +20,13 @@ from preimage import files, image
 from preimage.cli import main
 from preimage.degrade.proof import verify
 from preimage.files import read_jsonl, read_provenance, read_yaml, to_yaml
+from preimage.generate.side_outputs import SideOutputs, SideOutputsConfig
 from preimage.image import read_image
 from preimage.invert import latent
+from preimage.latent_files import load_latents
 from preimage.results import ResultFolder, is_whole
 from preimage.weight_files import save_prior
-from preimage.weights import declaration_of
+from preimage.weights import declaration_of, load_prior, load_side_outputs
 
 QUICK = ["--method", "pulse", "--method.steps", "6", "--device", "cpu"]
 
@@ -373,6 +375,67 @@ def test_variants_share_the_latent_and_are_exact(prior, face, tmp_path, capsys):
     assert len(list((out / "face").glob("*noise*"))) == 3
     assert main([*command, "--device", "cpu", "--method", "bicubic", "--variants", "1", "--overwrite"]) == 1
     assert "nothing to draw anew" in capsys.readouterr().err
+
+
+def test_smaller_pictures_beside_each_candidate(prior, tiny_prior, face, tmp_path):
+    out = tmp_path / "out"
+    command = ["upsample", str(face), "-o", str(out), "--prior", prior, "--seeds", "0-1", *QUICK]
+    assert main([*command, "--variants", "1", "--save-latents", "--side-outputs"]) == 0
+    seeds = ["seed0000", "seed0000_noise0000", "seed0001", "seed0001_noise0000"]
+    wanted = {f"side{side}_{seed}.png" for side in (4, 8) for seed in seeds}
+    assert {p.name for p in (out / "face").glob("side*")} == wanted
+    kept = load_latents(out / "face" / "latents0000.safetensors", (0, 1))
+    drawn = load_prior(prior).side_outputs(kept["latents"], [kept[f"noise{i}"] for i in range(5)])
+    for side in (4, 8):
+        saved = read_image(out / "face" / f"side{side}_seed0001.png").pixels
+        assert saved.shape == (3, side, side)
+        assert (saved - drawn[side][1].clamp(0, 1)).abs().max() < 1 / 255
+    notes = read_provenance(out / "face" / "side8_seed0001.png")
+    assert (notes["side_output_of"], notes["prior"], notes["seed"]) == ("seed0001.png", "tiny", "1")
+    assert "exact" not in notes
+    assert main(["verify", str(out)]) == 0  # they are no candidates
+    assert len(read_jsonl(out / "summary.jsonl")) == 4
+    assert main([*command, "--variants", "1"]) == 0  # the folder is gone on with, and nothing is made
+
+
+def test_learned_branches_draw_the_smaller_pictures_and_lead_coarse_steps(prior, face, tmp_path, capsys):
+    loaded, out = load_prior(prior), tmp_path / "out"
+    branches = SideOutputs(SideOutputsConfig(16, (4, 8), (16, 16), (6, 5)), "branches")
+    save_prior(tmp_path / "branches.safetensors", branches, {}, bound_to=loaded)
+    command = ["upsample", str(face), "-o", str(out), "--prior", prior, "-n", "1", *QUICK, "--method.coarse", "0.5"]
+    learned = ["--branches", str(tmp_path / "branches.safetensors"), "--save-latents", "--side-outputs"]
+    assert main([*command, *learned]) == 0
+    kept = load_latents(out / "face" / "latents0000.safetensors", (0,))
+    loaded.attach(load_side_outputs(tmp_path / "branches.safetensors", loaded))
+    drawn = loaded.side_outputs(kept["latents"], [kept[f"noise{i}"] for i in range(5)], largest=8)
+    saved = read_image(out / "face" / "side8_seed0000.png").pixels
+    assert (saved - drawn[8][0].clamp(0, 1)).abs().max() < 1 / 255
+    method = read_yaml(out / "run.yaml")["method"]
+    assert (method["coarse"], method["side_outputs"]) == (0.5, "branches")
+    assert len(method["side_outputs_sha256"]) == 16
+    assert main(command) == 1  # others would lead the steps
+    assert "other settings (method differ)" in capsys.readouterr().err
+    other = ["upsample", str(face), "-o", str(tmp_path / "other"), "--prior", "faces64", *learned[:2], *QUICK]
+    assert main(other) == 1
+    assert "belongs to the prior tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--method", "bicubic", "--side-outputs"], "bicubic draws no smaller pictures here"),
+        (
+            ["--method", "bicubic", "--branches", "b.safetensors"],
+            "bicubic has no prior whose blocks could have branches",
+        ),
+        (["--method", "pulse", "--prior", "progan-faces64", "--side-outputs"], "pulse draws no smaller pictures here"),
+        (["--method", "pulse", "--branches", "b.safetensors"], "b.safetensors: neither an embedded side-output"),
+    ],
+)
+def test_who_draws_no_smaller_pictures(face, tmp_path, capsys, more, told):
+    assert main(["upsample", str(face), "-o", str(tmp_path / "out"), *more]) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_models_are_listed_and_shown(prior, capsys):

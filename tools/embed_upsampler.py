@@ -1,4 +1,4 @@
-"""Put a trained network that answers in one pass into the package, with what was measured of it: embed, measure, embed again.
+"""Put a trained network that answers in one pass, or an encoder, into the package, with what was measured of it: embed, measure, embed again.
 
     python tools/embed_upsampler.py runs/posterior-64/posterior.safetensors --description "…"
     preimage bench --data faces256-val.zip --methods bicubic,pulse,posterior --scale 4 --seeds 0-3 -n 40 -o out
@@ -18,7 +18,7 @@ from typing import Any
 from embedding import arguments, embed
 
 from preimage.invert.registry import list_methods
-from preimage.weight_files import read_metadata
+from preimage.weight_files import read_declaration, read_metadata
 
 
 def measured(path: Path, method: str) -> dict[str, Any]:
@@ -51,8 +51,10 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--metrics", type=Path)
     options = parser.parse_args()
-    method = method_of(read_metadata(options.file)["name"])
-    embed(options.file, "upsampler", options.description, measured(options.metrics, method) if options.metrics else {})
+    method, kind = method_of(read_metadata(options.file)["name"]), read_declaration(options.file).kind
+    if kind not in ("upsampler", "encoder"):
+        raise SystemExit(f"{options.file}: holds a network of the kind {kind}; take the script of its kind.")
+    embed(options.file, kind, options.description, measured(options.metrics, method) if options.metrics else {})
 
 
 if __name__ == "__main__":

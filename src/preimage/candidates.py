@@ -49,6 +49,7 @@ class Candidates:
         tolerance: grey levels by which every value of the shrunken files may miss `lr`, by choice; then none is called exact.
         l1: (n,) mean absolute difference in grey levels between `lr` and the saved file as the learned degradation makes
             it small with the candidate's noise; None where the downscaling is linear.
+        edit: what was changed of the latents that the photo led to, such as "age=1.5,smile=-1"; empty for nothing.
         worst: (n,) largest difference in grey levels between `lr` and the downscaled saved file; None without a tolerance.
 
     Raises:
@@ -72,6 +73,7 @@ class Candidates:
     tolerance: float = 0.0
     l1: Tensor | None = None
     worst: Tensor | None = None
+    edit: str = ""
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.numel() == 0:
@@ -170,7 +172,7 @@ class Candidates:
             raise InputError("no candidates to join; give at least one batch")
         first = parts[0]
         for part in parts[1:]:
-            for name in ("method", "prior", "tolerance"):
+            for name in ("method", "prior", "tolerance", "edit"):
                 if getattr(part, name) != getattr(first, name):
                     values = f"{getattr(first, name)!r} and {getattr(part, name)!r}"
                     raise InputError(f"candidates of different {name} cannot be joined: {values}; keep them apart")
@@ -264,6 +266,7 @@ class Candidates:
             "error_before": f"{float(self.error_before[i]):.6g}",
             "moved": f"{float(self.moved[i]):.6g}",
             "steps": str(int(self.steps[i])),
+            **({"edit": self.edit} if self.edit else {}),
             **learned,
         }
 

@@ -14,7 +14,7 @@ from torch import nn
 from preimage.bounds import check_whole
 from preimage.errors import WeightsError
 
-KINDS = ("prior", "degradation", "encoder", "upsampler", "segmenter")
+KINDS = ("prior", "degradation", "encoder", "upsampler", "segmenter", "side-output", "directions")
 LARGEST = 8192
 """Pixels of a side."""
 MOST = 64

@@ -97,10 +97,17 @@ def upsample(
 
 
 def split_controls(method: Method, controls: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Guides, and settings, of what a user gave by name; an empty guide is none."""
-    names = {given.name for given in method.capabilities.inputs}
-    guides = {name: value for name, value in controls.items() if name in names and value not in (None, "")}
-    return guides, {name: value for name, value in controls.items() if name not in names}
+    """Guides, and settings, of what a user gave by name; an empty guide is none, and a word in its place (`Input.words`) a setting."""
+    inputs = {given.name: given for given in method.capabilities.inputs}
+    guides, settings = dict[str, Any](), dict[str, Any]()
+    for name, value in controls.items():
+        if name not in inputs:
+            settings.setdefault(name, value)
+        elif isinstance(value, str) and value in inputs[name].words:
+            settings[inputs[name].words[value]] = value
+        elif value is not None and not (isinstance(value, str) and value == ""):
+            guides[name] = value
+    return guides, settings
 
 
 def upsample_folder(
@@ -121,6 +128,8 @@ def upsample_folder(
     precision: str = "auto",
     batch: int | str = "auto",
     latents: bool = False,
+    side_outputs: bool = False,
+    branches: str | None = None,
     at: str | Path | None = None,
     overwrite: bool = False,
     controls: Mapping[str, Any] | None = None,
@@ -139,6 +148,8 @@ def upsample_folder(
         variants: for each candidate also so many with its finest random numbers drawn anew (the last "reseed" of
             `Capabilities.handles` that its network has), `seed0000_noise0000.png`.
         latents: keep the latents of candidates made now, a batch's in one file named by its first seed, `latents0000.safetensors`.
+        side_outputs: keep the prior's smaller pictures of candidates made now too, `side32_seed0000.png` (`Method.side_outputs`).
+        branches: learned ones of the prior, which draw these pictures, and those of `coarse` steps; name or path.
         at: such a file, to go on from; it must hold every seed that is asked for.
         overwrite: replace results of other settings.
         controls: of the method, and its further inputs as paths.
@@ -158,6 +169,12 @@ def upsample_folder(
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
     loaded = load(method, prior=prior, weights=weights, preset=preset, device=device, precision=precision, batch=batch)
+    if branches is not None:
+        loaded.attach(branches)
+    if side_outputs and not loaded.side_sizes:
+        raise MethodError(
+            f"{loaded.name} draws no smaller pictures here; leave out the side outputs, or take pulse or sr-nam with a StyleGAN2."
+        )
     guides, chosen = split_controls(loaded, controls or {})
     # before a folder is marked with settings that cannot work
     configured = loaded.configure(chosen, wanted, guides.keys())
@@ -180,6 +197,7 @@ def upsample_folder(
         "seeds": ",".join(map(str, wanted)),
         "variants": variants,
         "save_latents": latents,
+        "side_outputs": side_outputs,
         "device": device,
         "batch": batch,
         "threads": torch.get_num_threads(),
@@ -198,7 +216,7 @@ def upsample_folder(
             *(f"preimage: {note}" for note in folder.notes),
         ]:
             watch.say(note)
-        todo = Wanted(wanted, variants, start, latents, overwrite)
+        todo = Wanted(wanted, variants, start, latents, overwrite, side_outputs)
         pose = partial(take_up, loaded, degradation=source, scale=scale, reduce=reduce, **ready)
         Fill(loaded, configured, folder, todo, pose, watch, tally).run({path: stems[path] for path in paths})
     return tally

@@ -96,6 +96,7 @@ class Wanted:
         start: latents to go on from, one row for each seed.
         latents: whether latents are kept.
         overwrite: whether another photo's results are replaced.
+        sides: whether the prior's smaller pictures of each are kept.
     """
 
     seeds: tuple[int, ...]
@@ -103,6 +104,7 @@ class Wanted:
     start: Mapping[str, Tensor] | None = None
     latents: bool = False
     overwrite: bool = False
+    sides: bool = False
 
 
 @dataclass
@@ -230,12 +232,14 @@ class Fill:
                 self._fail(photo, own)
 
     def _keep(self, photo: _Photo, part: Candidates) -> None:
-        """Write candidates; their latents first, so that a finished one never lacks them."""
+        """Write candidates; their latents and smaller pictures first, so that a finished one never lacks them."""
         folder, stem = self._folder, photo.stem
         if self._wanted.latents and part.latents:
             for first in dict.fromkeys(photo.group[seed] for seed in part.seeds):
                 places = [i for i, seed in enumerate(part.seeds) if photo.group[seed] == first]
                 folder.keep_latents(stem, part.select(places), first)
+        if self._wanted.sides:
+            folder.write_sides(stem, part, self._method.side_outputs(part))
         written = folder.write(stem, part)
         self._write_variants(stem, part)
         self._tally.add(part, written)
@@ -250,6 +254,8 @@ class Fill:
             for first in range(0, variants, together):
                 drawn = range(variants)[first : first + together]
                 varied = self._method.steer(part, i, {reseed_handle(self._method): 1.0}, drawn)
+                if self._wanted.sides:
+                    self._folder.write_sides(stem, varied, self._method.side_outputs(varied), variant_of=seed)
                 self._folder.write(stem, varied, variant_of=seed)
 
     def _close(self, photo: _Photo) -> None:

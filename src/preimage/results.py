@@ -33,12 +33,23 @@ from preimage.sheet import candidate_grid
 from preimage.texts import finite
 
 # what may differ between two calls that fill the same folder
-FREE = ("inputs", "seeds", "device", "batch", "threads", "versions", "save_latents", "variants", "trained_for")
+FREE = (
+    "inputs",
+    "seeds",
+    "device",
+    "batch",
+    "threads",
+    "versions",
+    "save_latents",
+    "variants",
+    "trained_for",
+    "side_outputs",
+)
 
 
 @dataclass
 class ResultFolder:
-    """DIR/run.yaml, DIR/summary.jsonl, DIR/<stem>/{input,seed0000,…,grid}.png.
+    """DIR/run.yaml, DIR/summary.jsonl, DIR/<stem>/{input,seed0000,…,grid}.png; side outputs as side32_seed0000.png beside them.
 
     Several processes may fill one folder with the same settings (`preimage.locks.Holder`); each line is written once.
 
@@ -219,6 +230,8 @@ class ResultFolder:
                 "seconds": round(candidates.seconds / len(candidates), 3),
                 **more,
             }
+            if candidates.edit:
+                line["edit"] = candidates.edit
             if candidates.l1 is not None:
                 line |= {"l1": finite(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
             elif candidates.tolerance:
@@ -232,6 +245,24 @@ class ResultFolder:
                 self._list(line)
             written.append(i)
         return written
+
+    def write_sides(
+        self, stem: str, candidates: Candidates, sides: Mapping[int, Tensor], variant_of: int | None = None
+    ) -> None:
+        """Save smaller pictures of candidates, {side: (n, 3, side, side)} in [0, 1], beside them; `variant_of` as in `write`.
+
+        Raises:
+            OutputError: one cannot be written.
+        """
+        for i, seed in enumerate(candidates.seeds):
+            file = seed_file(seed) if variant_of is None else seed_file(variant_of, seed)
+            known = candidates.provenance(i)
+            about = {key: known[key] for key in ("Software", "method", "prior", "seed")} | {
+                "Comment": "An imagined face as the prior draws it at this size; nothing is proved of it.",
+                "side_output_of": file,
+            }
+            for side, pictures in sides.items():
+                save_png(self.place(stem) / f"side{side}_{file}", pictures[i], about)
 
     def _list(self, line: dict[str, Any]) -> None:
         """Put a line into summary.jsonl, in the place of the one that it replaces."""

@@ -22,6 +22,7 @@ from preimage.degrade.learned import LearnedDegradation, frozen
 from preimage.errors import WeightsError
 from preimage.generate.own import names_own_prior, own_prior
 from preimage.generate.prior import Prior
+from preimage.nets.fingerprint import fingerprint
 from preimage.texts import one_line
 from preimage.weight_files import bound, read_declaration, read_metadata, read_module, sha256
 
@@ -116,7 +117,7 @@ def load_network(name: str | Path | None, kind: str, device: str | torch.device 
         WeightsError: none embedded, an unknown name, a missing or damaged file, an unknown architecture, a network of another
             kind, or a class that is no prior.
     """
-    table, wanted = weight_table(), f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    table, wanted = weight_table(), _called(kind)
     name = default_network(kind, family) if name is None else str(name)
     mend = MENDS.get(kind, "")
     if name in table and table[name].kind != kind:
@@ -152,6 +153,47 @@ def load_upsampler(name: str | Path | None = None, device: str | torch.device = 
     return load_network(name, "upsampler", device, family)
 
 
+def load_directions(name: str | Path, prior: Any) -> nn.Module:
+    """Load latent directions (`generate.directions.Directions`) of this prior; see `load_network`.
+
+    Raises:
+        WeightsError: as of `load_network`, or directions of another prior.
+    """
+    found = load_network(name, "directions", prior.mean_latent.device)
+    declaration = declared(found)
+    assert declaration is not None
+    check_bound(declaration, prior, str(name))
+    return found
+
+
+def directions_of(prior: Any) -> nn.Module | None:
+    """The embedded directions that belong to this prior; None where there are none."""
+    entries = [entry for entry in weight_table().values() if entry.kind == "directions"]
+    own = fingerprint(prior) if entries else None
+    for entry in entries:
+        wanted = read_declaration(entry.path).bound_to
+        if wanted is not None and wanted.sha256 == own:
+            return load_network(entry.name, "directions", prior.mean_latent.device)
+    return None
+
+
+def load_side_outputs(name: str | Path, prior: Any) -> nn.Module:
+    """The branches of a prior, to be given to its `attach`; see `load_network`.
+
+    Raises:
+        WeightsError: also those that were trained for another prior.
+    """
+    branches = load_network(name, "side-output")
+    if (declaration := declared(branches)) is not None:
+        check_bound(declaration, prior, str(name))
+    return branches
+
+
+def load_encoder(name: str | Path | None = None, device: str | torch.device = "cpu", family: str = "") -> nn.Module:
+    """Load a network that writes the latents of a prior; see `load_network`."""
+    return load_network(name, "encoder", device, family)
+
+
 def check_bound(declaration: Declaration, prior: Any, name: str = "the network") -> None:
     """Refuse a prior that is another than the one that a network is bound to; one that is bound to none takes any.
 
@@ -184,6 +226,13 @@ def embedded(name: str) -> Path:
     if sha256(entry.path) != entry.sha256:
         raise WeightsError(f"{entry.path}: does not have the recorded sha256. The file is damaged; reinstall preimage.")
     return entry.path
+
+
+def _called(kind: str) -> str:
+    """A network of a kind, in words."""
+    if kind == "directions":
+        return "a file of directions"
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _is_own(name: str, table: dict[str, WeightEntry]) -> bool:

@@ -147,3 +147,14 @@ def test_unfit_descriptions_are_refused(config, says):
 
 def test_descriptions_come_back_from_plain_values():
     assert CascadeConfig(**asdict(CONFIG)) == CONFIG
+
+
+def test_features_of_both_networks_carry_branches(prior):
+    """Branches of the deeply supervised generator read the tiny generator's maps up to its side, the levels' behind it."""
+    latents, noise = random_rows(prior, 2), prior.noise(range(2))
+    found, whole = prior.features(latents, noise, (8, 16, 32, 64))
+    assert {side: x.shape[1:] for side, x in found.items()} == {
+        side: (prior.feature_widths[side], side, side) for side in (8, 16, 32, 64)
+    }
+    assert prior.feature_widths == {4: 8, 8: 8, 16: 8, 32: 8, 64: 4}
+    assert torch.equal(whole, prior.synthesize(latents, noise))

@@ -39,6 +39,17 @@ def test_resolutions_that_do_not_exist(family, resolution):
         config(resolution)
 
 
+def test_which_rows_shape_a_picture_of_a_side(prior):
+    """Changing the rows behind them changes larger pictures only."""
+    assert [prior.rows_up_to(side) for side in (2, 4, 8, 16, 64)] == [0, 2, 4, 6, 6]
+    latents = prior.latents([0])
+    for side in (4, 8):
+        other = latents.clone()
+        other[:, prior.rows_up_to(side) :] += 1.0
+        plain, changed = ({x.shape[-1]: x for x in prior.synthesis(w, None, None)} for w in (latents, other))
+        assert all(torch.equal(plain[k], changed[k]) == (k <= side) for k in plain)
+
+
 # -------------------------------------------------------------------------------------------------------------- seeds
 
 

@@ -297,6 +297,7 @@ def test_another_map_and_another_face(method, segmenter):
     found = ask(method, [0])
     shut = method.steer(found, 0, {"mask": apply_edits(a_map(), ["close-mouth"])})
     assert not (shut.latents["mask"] == 10).any()
+    assert (found.edit, shut.edit, method.steer(shut, 0, {"hair": 0.5}).edit) == ("", "mask", "mask,hair=0.5")
     assert bool(shut.exact.all())
     hat = a_map()
     hat[:6] = 14

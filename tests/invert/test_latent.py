@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
 from preimage.candidates import Candidates
 from preimage.degrade.linear import bicubic
+from preimage.errors import MethodError
+from preimage.generate.own import MEMBERS
+from preimage.generate.side_outputs import SideOutputs, SideOutputsConfig
 from preimage.invert.listener import Stop
 from preimage.invert.pulse import Pulse
 from preimage.invert.queue import Ask
@@ -150,3 +156,37 @@ def test_memory_that_runs_out_in_the_middle_loses_nothing(tiny_prior, photos, mo
     for own, other in zip(found, wanted, strict=True):
         assert float((own[0].images - other[0].images).abs().max()) <= 2.01 / 255
         assert int(own[0].steps) == int(other[0].steps)
+
+
+def test_smaller_pictures_of_candidates(tiny_prior, photos):
+    method = Pulse(prior=tiny_prior, device="cpu")
+    assert method.side_sizes == (4, 8)
+    (made,) = method.upsample(photos[0], [3, 5], steps=4)
+    found = method.side_outputs(made)
+    noise = [made.latents[f"noise{i}"] for i in range(5)]
+    wanted = tiny_prior.side_outputs(made.latents["latents"], noise)
+    assert list(found) == [4, 8]
+    for side, pictures in found.items():
+        torch.testing.assert_close(pictures, wanted[side].clamp(0, 1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(method.side_outputs(made[1])[side], pictures[1:], rtol=1e-4, atol=1e-5)
+    with pytest.raises(MethodError, match="carry no latents of pulse"):
+        method.side_outputs(replace(made, latents={}))
+
+
+def test_branches_are_part_of_what_a_method_answers_with(tiny_prior):
+    prior = copy.deepcopy(tiny_prior)
+    branches = SideOutputs(SideOutputsConfig(16, (8,), (16,), (6, 5)), "branches")
+    method = Pulse(prior=prior, device="cpu")
+    assert "side_outputs" not in method.describe()
+    method.attach(branches)
+    assert method.describe()["side_outputs"] == "branches"
+    with pytest.raises(MethodError, match="its blocks can have no branches"):
+        Pulse(prior=Plain(tiny_prior), device="cpu").attach(branches)
+
+
+class Plain:
+    """A prior of somebody else."""
+
+    def __init__(self, prior):
+        for name in (*MEMBERS, "name"):
+            setattr(self, name, getattr(prior, name))

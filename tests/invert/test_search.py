@@ -14,9 +14,9 @@ from preimage.generate.prior import w_to_sphere
 from preimage.invert import search as module
 from preimage.invert.problem import Problem
 from preimage.invert.queue import Ask, Row
-from preimage.invert.search import FORWARDS_PER_STEP, Search, geocross, norms, search, start
+from preimage.invert.search import FORWARDS_PER_STEP, Search, geocross, search, start
 from preimage.invert.search_settings import SearchSettings, fixed, linear1cycle, linear1cycledrop
-from preimage.invert.walk import select
+from preimage.invert.walk import norms, select
 from preimage.seeds import normal
 
 OPERATOR = bicubic(16, lr_size=4)

@@ -139,6 +139,8 @@ def test_the_shared_prior_is_that_of_searches_alone():
     assert Spec("posterior").network("mine.safetensors") == default_upsampler("posterior")
     assert Spec("posterior", "own.safetensors").network("mine.safetensors") == "own.safetensors"
     assert Spec("posterior").networks("own.safetensors") == {"weights": "own.safetensors"}
+    assert Spec("pro-pulse", "own.safetensors").networks("own.safetensors") == {"weights": "own.safetensors"}
+    assert Spec("pro-pulse").given("mine.safetensors") is None  # an encoder has a prior of its own
     assert Spec("bicubic").network("mine.safetensors") is None
 
 

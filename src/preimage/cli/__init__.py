@@ -35,6 +35,11 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
     "bench": ("Run methods side by side and measure them.", figures.bench_options, figures.bench),
     "train": ("Train a network by its recipe, or continue the run.", networks.train_options, networks.train),
     "recipes": ("List or show the shipped recipes.", networks.recipes_options, networks.recipes),
+    "directions": (
+        "Find directions in the latents of a prior, along which faces can be edited.",
+        networks.directions_options,
+        networks.directions,
+    ),
     "sample": ("Draw what a prior imagines without any photo.", pictures.sample_options, pictures.sample),
     "models": (
         "List or show the embedded weights, convert published networks.",
@@ -44,7 +49,7 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
 }
 
 
-SHORT = ("interpolate", "tolerance", "towards", "edit-mask", "style-noise", "reference-regions")
+SHORT = ("interpolate", "tolerance", "towards", "edit", "edit-mask", "directions", "style-noise", "reference-regions")
 """Controls of a method that `upsample` takes without the prefix: `--tolerance 4` for `--method.tolerance 4`."""
 
 
@@ -57,6 +62,19 @@ def _written_out(argument: str, command: str) -> str:
     return re.sub(r"^--method(?==|$)", "--method.name", argument)
 
 
+def _joined(argv: Sequence[str], option: str) -> list[str]:
+    """A command line on which an option may come several times, its values as one."""
+    rest, values, words = list[str](), list[str](), iter(argv)
+    for word in words:
+        if word == option:
+            values.append(next(words, ""))
+        elif word.startswith(f"{option}="):
+            values.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    return [*rest, f"{option}={','.join(values)}"] if values else rest
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -65,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in argv if not a.startswith("-")), "")
+    if command == "upsample":
+        argv = _joined(argv, "--edit")
     parser = ArgumentParser(prog="preimage", description="One blurry face in, many exact candidates out.")
     parser.add_argument("--version", action="version", version=f"preimage {__version__}")
     commands = parser.add_subcommands(required=True, dest="command")

@@ -1,4 +1,4 @@
-"""Commands that concern networks and their weights: train, recipes, models."""
+"""Commands that concern networks and their weights: train, recipes, models, directions."""
 
 from __future__ import annotations
 
@@ -158,3 +158,58 @@ def _convert(options: Namespace) -> str:
         lr_mlp=options.lr_mlp,
     )
     return describe_weights(str(written))
+
+
+def directions_options(p: ArgumentParser, argv: Sequence[str]) -> None:
+    p.add_argument("prior", help="name, path or hf-hub:owner/repo of the prior that they are of")
+    p.add_argument("-o", "--output", required=True, help="the safetensors file")
+    p.add_argument(
+        "--method",
+        default="sefa,ganspace",
+        help="one or several of sefa, ganspace (both without labels), labels (needs --data), smile (needs --landmarks)",
+    )
+    p.add_argument("--count", type=int, default=5, help="how many each of sefa and ganspace find")
+    p.add_argument(
+        "--rows", type=str | None, default=None, help="rows of the latents that are moved, such as 0-5; default: all"
+    )
+    p.add_argument("--samples", type=int, default=4000, help="pictures or latents of the prior that are looked at")
+    p.add_argument("--seed", type=int, default=0, help="the first of their seeds")
+    p.add_argument(
+        "--data",
+        type=list[str],
+        default=[],
+        help="labels: folders or archives with an index.csv, such as [a.zip,b.zip]",
+    )
+    p.add_argument(
+        "--attributes",
+        type=list[str],
+        default=["age", "gender=male:female"],
+        help="labels: words of its column `group`: age (of age27, a number), male (or not), name=word:other word",
+    )
+    p.add_argument(
+        "--hold",
+        type=list[str],
+        default=[],
+        help="labels: further attributes that no edit is to change, which the data mix up with others, such as [origin=asian:caucasian]",
+    )
+    p.add_argument("--faces", type=int, default=4000, help="labels: how many pictures of the data are looked at")
+    p.add_argument(
+        "--features",
+        default="efficientnet-lite0",
+        help="labels: what looks at them: a network by name (extra train), or mobilefacenet or a file as in evaluate",
+    )
+    p.add_argument("--landmarks", type=str | None, default=None, help="smile: landmarks68-slim160.onnx (extra faces)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+
+
+def directions(options: Namespace) -> int:
+    """Find directions and write their file."""
+    from preimage.train.directions import find_directions
+
+    given = options.as_dict()
+    given["methods"] = given.pop("method").split(",")
+    found = find_directions(given.pop("prior"), given.pop("output"), **given)
+    for line in found.lines:
+        print(line)
+    print(f"{len(found.directions.names)} directions written to {options.output}.")
+    return 0

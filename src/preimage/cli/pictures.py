@@ -61,6 +61,15 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--batch", default="auto", help="candidates that run together; auto: as many as fit into memory")
     p.add_argument("--threads", default="auto", help="of torch; auto: as many as cores are free")
     p.add_argument("--save-latents", action="store_true", help="keep the latents as safetensors beside the pictures")
+    p.add_argument(
+        "--side-outputs", action="store_true", help="keep the prior's smaller pictures too, side32_seed0000.png"
+    )
+    p.add_argument(
+        "--branches",
+        type=str | None,
+        default=None,
+        help="learned branches of the prior, which draw these pictures: the file that a recipe of side outputs trains",
+    )
     p.add_argument("--from", type=str | None, default=None, help="a file of such latents to go on from")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     for given in takes.inputs:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import WeightsError
 from preimage.generate.prior import w_to_sphere
+from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StylePrior
 from preimage.generate.stylegan2 import Mapping, StyleGAN2, StyleGAN2Config, Synthesis
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
@@ -75,6 +76,17 @@ class CascadeConfig:
     @property
     def w_dim(self) -> int:
         return self.first.w_dim
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """4, 8, …, resolution; up to the tiny side they are the first network's."""
+        return tuple(2**k for k in range(2, int(math.log2(self.resolution)) + 1))
+
+    def channels(self, side: int) -> int:
+        """Width of the feature maps of this side."""
+        if side <= self.first.resolution:
+            return self.first.channels(side)
+        return self.second.channels[int(math.log2(side)) - 5]
 
     @property
     def levels(self) -> int:
@@ -134,8 +146,9 @@ class CascadeSynthesis(nn.Module):
         ws: Tensor,
         noise: Sequence[Tensor] | None = None,
         dtype: torch.dtype | None = None,
-        steer: Tensor | None = None,
         largest: int | None = None,
+        tap: Tap | None = None,
+        steer: Tensor | None = None,
     ) -> list[Tensor]:
         """Pictures in [-1, 1], coarse to fine, of each side up to `largest`.
 
@@ -143,18 +156,25 @@ class CascadeSynthesis(nn.Module):
             ws: (n, rows of the first generator, w_dim).
             noise: as `CascadeConfig.noise_sizes`, or None for silence.
             dtype: of the tiny generator's feature maps.
-            steer: (n, levels, second's w_dim), added to the codes of the second network's levels.
             largest: nothing is computed beyond this side; None for all.
+            tap: told the feature maps.
+            steer: (n, levels, second's w_dim), added to the codes of the second network's levels.
         """
         own = len(self.config.first.noise_sizes)
-        pictures: list[Tensor] = self.first(ws, None if noise is None else noise[:own], dtype)
-        small = pictures[-1].shape[-1]
+        pictures: list[Tensor] = self.first(ws, None if noise is None else noise[:own], dtype, largest, tap)
+        small = self.config.first.resolution
         if largest is not None and largest < 2 * small:
-            return [p for p in pictures if p.shape[-1] <= largest]
+            return pictures
         tiny, side = (pictures[-1].float() + 1) / 2, self.config.resolution
         enlarged = between(side, small).pinv(tiny)
         size = tiny.new_full((len(ws),), math.log2(small))
-        lacks = self.second.rgb_pictures(enlarged, size, self.random(noise, len(ws)), None, steer, largest)
+
+        def behind(level: int, features: Tensor) -> None:
+            if tap is not None and level > small:
+                tap(level, features)
+
+        z = self.random(noise, len(ws))
+        lacks = self.second.rgb_pictures(enlarged, size, z, None, steer, largest, behind)
         for lack in lacks:
             side = lack.shape[-1]
             if side <= small:
@@ -175,6 +195,11 @@ class Cascade(StylePrior):
     def __init__(self, config: CascadeConfig, name: str = "cascade"):
         super().__init__(config, name, Mapping(config.first), CascadeSynthesis(config))
 
+    @property
+    def shrinks_to(self) -> LinearOperator:
+        """What every whole picture shrinks by to the tiny one, exactly; a search of such photos looks at tiny pictures."""
+        return between(self.config.resolution, self.config.first.resolution)
+
     def rows_up_to(self, side: int) -> int:
         """How many rows, first ones, have a part in the picture of this side."""
         first = self.config.first
@@ -182,8 +207,18 @@ class Cascade(StylePrior):
             return 2 * (int(math.log2(side)) - 1)
         return first.rows + int(math.log2(side)) - 2
 
+    @property
+    def own_sides(self) -> tuple[int, ...]:
+        """All; those beyond the tiny side shrink to the tiny picture."""
+        return self.config.resolutions
+
     def _pictures(
-        self, latents: Tensor, noise: Sequence[Tensor] | None, dtype: torch.dtype | None, largest: int | None
+        self,
+        latents: Tensor,
+        noise: Sequence[Tensor] | None,
+        dtype: torch.dtype | None = None,
+        largest: int | None = None,
+        tap: Tap | None = None,
     ) -> list[Tensor]:
         count = self.config.first.rows
         own, steer = latents[:, :count], None
@@ -192,23 +227,20 @@ class Cascade(StylePrior):
             u = w_to_sphere(latents, mean, std)
             # rows that are equal, as in W, leave the second network as it was trained
             steer = (u[:, count:] - u[:, :count].mean(1, keepdim=True)) @ self.synthesis.spread.t()
-        pictures: list[Tensor] = self.synthesis(own, noise, dtype, steer, largest)
+        pictures: list[Tensor] = self.synthesis(own, noise, dtype, largest, tap, steer)
         return pictures
 
     def synthesize(
         self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
         """`Prior.synthesize`; dtype: of the tiny generator's feature maps."""
-        return (self._pictures(latents, noise, dtype, None)[-1] + 1) / 2
+        return (self._pictures(latents, noise, dtype)[-1] + 1) / 2
 
-    def side_outputs(
-        self, latents: Tensor, noise: Sequence[Tensor] | None = None, largest: int | None = None
+    def grow(
+        self, latents: Tensor, noise: Sequence[Tensor] | None, largest: int | None = None, tap: Tap | None = None
     ) -> dict[int, Tensor]:
-        """The pictures of every side, {side: (n, 3, side, side)}, around [0, 1], not clamped.
-
-        Those beyond the tiny one's side shrink to it. largest: nothing is computed beyond this side; None for all.
-        """
-        return {p.shape[-1]: (p + 1) / 2 for p in self._pictures(latents, noise, None, largest)}
+        """See `Branched`."""
+        return {p.shape[-1]: (p + 1) / 2 for p in self._pictures(latents, noise, None, largest, tap)}
 
     @torch.no_grad()
     def measure(self, samples: int = 1000, share: float = 0.5) -> None:

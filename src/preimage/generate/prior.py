@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,10 @@ class Prior(Protocol):
         resolution: side of the square pictures it makes, in pixels.
         latent_shape: (rows, dimensions) of one W+ latent.
         spaces: the latent spaces it understands, of "Z", "W", "W+".
+
+    A prior may also have `side_outputs(latents, noise=None, largest=None)`: the faces of `synthesize` at every side that it draws, {side:
+    (n, 3, side, side)}, RGB around [0, 1], not clamped, coarse to fine, the whole picture last; `largest` is the largest side that is
+    wanted, beyond which nothing is computed (`has_side_outputs`). Beside it `side_sizes`, these sides, saves that they are found out.
     """
 
     name: str
@@ -56,6 +60,21 @@ class Prior(Protocol):
     def sample(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """One picture per seed, (n, 3, R, R) in [0, 1]."""
         ...
+
+
+def has_side_outputs(prior: object) -> bool:
+    """Whether a prior draws smaller pictures beside the whole one (`Prior`); StyleGAN (2018) does with branches only."""
+    return callable(getattr(prior, "side_outputs", None)) and bool(getattr(prior, "side_sizes", True))
+
+
+@torch.no_grad()
+def side_sizes(prior: Any) -> tuple[int, ...]:
+    """Sides of the pictures of `prior.side_outputs`, coarse to fine; empty for a prior without. Found by one picture where it does not say."""
+    if not has_side_outputs(prior):
+        return ()
+    said = getattr(prior, "side_sizes", None)
+    found = prior.side_outputs(prior.mean_latent.expand(1, *prior.latent_shape)) if said is None else said
+    return tuple(sorted(found))
 
 
 def fit_gaussian(

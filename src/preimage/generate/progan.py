@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from preimage.bounds import WIDEST, check_resolution, check_whole
 from preimage.errors import MethodError, WeightsError
+from preimage.generate.side_outputs import Branched, Tap
 from preimage.nets.layers import SQRT2, EqualConv2d, pixel_norm
 from preimage.seeds import normal
 
@@ -117,7 +118,7 @@ class GrowthBlock(nn.Module):
         return pixel_norm(self.conv1(pixel_norm(self.conv0(x))))
 
 
-class ProGAN(nn.Module):
+class ProGAN(Branched):
     """A ProGAN prior; meets the `Prior` contract with one row of latents, z itself.
 
     Args:
@@ -163,23 +164,27 @@ class ProGAN(nn.Module):
     def gaussian_fit(self) -> tuple[Tensor, Tensor]:
         return self.z_mean, self.z_std
 
-    def forward(self, z: Tensor, depth: int | None = None, alpha: float = 1.0) -> Tensor:
+    def forward(self, z: Tensor, depth: int | None = None, alpha: float = 1.0, tap: Tap | None = None) -> Tensor:
         """z (n, z_dim) -> pictures (n, 3, s, s) around [0, 1], not clamped; s = 4 * 2^(depth - 1).
 
         Args:
             z: latents.
             depth: how many sizes take part; None means all.
             alpha: share of the last of them in the picture (the fade-in of section 2 and figure 2).
+            tap: told every side and its feature maps.
         """
         depth = self.config.depth if depth is None else depth
         x = z.float()
         if self.config.normalise_latent:
             x = pixel_norm(x)
-        for block in self.blocks[: depth - 1]:
-            x = block(x)
-        picture: Tensor = self.torgb[depth - 1](self.blocks[depth - 1](x)).float()
+        before = x
+        for side, block in zip(self.config.resolutions, self.blocks[:depth], strict=False):
+            before, x = x, block(x)
+            if tap is not None:
+                tap(side, x)
+        picture: Tensor = self.torgb[depth - 1](x).float()
         if depth > 1 and alpha < 1:
-            before = F.interpolate(self.torgb[depth - 2](x).float(), scale_factor=2.0, mode="nearest")
+            before = F.interpolate(self.torgb[depth - 2](before).float(), scale_factor=2.0, mode="nearest")
             picture = torch.lerp(before, picture, alpha)
         return (picture + 1) / 2
 
@@ -187,6 +192,25 @@ class ProGAN(nn.Module):
         """Latents (n, 1, z_dim) -> pictures (n, 3, R, R), RGB around [0, 1], not clamped. There is no noise to give."""
         picture: Tensor = self(latents[:, 0], alpha=self.config.alpha)
         return picture
+
+    @property
+    def own_sides(self) -> tuple[int, ...]:
+        """The whole picture's alone: the RGB layers of smaller sizes have not followed their blocks since these ceased to be the last."""
+        return (self.config.resolution,)
+
+    @property
+    def feature_widths(self) -> dict[int, int]:
+        """See `Branched`."""
+        return {side: self.config.channels(side) for side in self.config.resolutions}
+
+    def grow(
+        self, latents: Tensor, noise: Sequence[Tensor] | None, largest: int | None = None, tap: Tap | None = None
+    ) -> dict[int, Tensor]:
+        """See `Branched`."""
+        if largest is None or largest >= self.resolution:
+            return {self.resolution: self(latents[:, 0], alpha=self.config.alpha, tap=tap)}
+        self(latents[:, 0], sum(side <= largest for side in self.config.resolutions), tap=tap)
+        return {}
 
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """Latents (n, 1, z_dim) of these seeds, times `truncation`.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from preimage.bounds import DEEPEST, WIDEST, check_resolution, check_whole
 from preimage.generate.prior import fit_gaussian
+from preimage.generate.side_outputs import Branched, Tap
 from preimage.seeds import normal
 
 
@@ -76,18 +77,21 @@ class Shape(Protocol):
     @property
     def rows(self) -> int: ...
     @property
+    def resolutions(self) -> tuple[int, ...]: ...
+    @property
     def noise_sizes(self) -> tuple[int, ...]: ...
+    def channels(self, side: int) -> int: ...
 
 
-class StylePrior(nn.Module):
+class StylePrior(Branched):
     """A mapping network and a synthesis network; meets the `Prior` contract.
 
     Args:
         config: its shape.
         name: for provenance.
         mapping: z (n, z_dim) -> w (n, w_dim), ending in a leaky ReLU, with a buffer `w_avg` (w_dim,).
-        synthesis: W+ (n, rows, w_dim), noise maps or None, dtype of the feature maps or None -> pictures in [-1, 1], coarse to
-            fine; the last one counts.
+        synthesis: W+ (n, rows, w_dim), noise maps or None, dtype of the feature maps or None, the largest side or None, a `Tap` or
+            None -> pictures in [-1, 1], coarse to fine; the last one counts.
 
     Attributes:
         architecture: key of `preimage.weight_files.ARCHITECTURES`.
@@ -113,6 +117,10 @@ class StylePrior(nn.Module):
     @property
     def latent_shape(self) -> tuple[int, int]:
         return self.config.rows, self.config.w_dim
+
+    def rows_up_to(self, side: int) -> int:
+        """How many rows of W+, coarse first, shape the picture of this side: two for each resolution."""
+        return 2 * sum(resolution <= side for resolution in self.config.resolutions)
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -166,6 +174,17 @@ class StylePrior(nn.Module):
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         return self.synthesize(self.latents(seeds, truncation), self.noise(seeds)).clamp(0, 1)
+
+    @property
+    def feature_widths(self) -> dict[int, int]:
+        """See `Branched`."""
+        return {side: self.config.channels(side) for side in self.config.resolutions}
+
+    def grow(
+        self, latents: Tensor, noise: Sequence[Tensor] | None, largest: int | None = None, tap: Tap | None = None
+    ) -> dict[int, Tensor]:
+        """See `Branched`."""
+        return {rgb.shape[-1]: (rgb + 1) / 2 for rgb in self.synthesis(latents, noise, None, largest, tap)}
 
     def metadata(self) -> dict[str, Any]:
         """What a weight file must say to rebuild this module."""

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StyleConfig, StylePrior
 from preimage.nets.layers import SQRT2, EqualConv2d, EqualLinear, fir, pixel_norm
 
@@ -153,20 +154,29 @@ class Synthesis(nn.Module):
         self.torgb = EqualConv2d(previous, 3, 1, activate=False)
 
     def forward(
-        self, ws: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
+        self,
+        ws: Tensor,
+        noise: Sequence[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+        largest: int | None = None,
+        tap: Tap | None = None,
     ) -> list[Tensor]:
-        """ws (n, rows, w_dim) -> the one RGB picture, (n, 3, resolution, resolution).
+        """ws (n, rows, w_dim) -> the one RGB picture, (n, 3, resolution, resolution); none where `largest` ends before it.
 
-        noise: one map per layer or None for silence. dtype: of the feature maps; RGB is float32.
+        noise: one map per layer or None for silence. dtype: of the feature maps; RGB is float32. tap: told them.
         """
         maps = list(noise) if noise is not None else [None] * len(self.config.noise_sizes)
         const: Tensor = self.get_parameter("b4.const")
         x = const.to(dtype or const.dtype).expand(len(ws), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         for i, side in enumerate(self.config.resolutions):
+            if largest is not None and side > largest:
+                return []
             block: SynthesisBlock = getattr(self, f"b{side}")
             x = block.layer0(x, ws[:, 2 * i], maps[2 * i])
             x = block.layer1(x, ws[:, 2 * i + 1], maps[2 * i + 1])
+            if tap is not None:
+                tap(side, x)
         rgb: Tensor = self.torgb(x.float())
         return [rgb.float()]
 
@@ -180,3 +190,8 @@ class StyleGAN(StylePrior):
 
     def __init__(self, config: StyleGANConfig, name: str = "stylegan"):
         super().__init__(config, name, Mapping(config), Synthesis(config))
+
+    @property
+    def own_sides(self) -> tuple[int, ...]:
+        """The whole picture's alone: no other block has an RGB layer."""
+        return (self.config.resolution,)

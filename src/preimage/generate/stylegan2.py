@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.errors import WeightsError
+from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StyleConfig, StylePrior
 from preimage.nets.layers import SQRT2, EqualLinear, ModulatedConv2d, fir_kernel, pixel_norm, upsample2
 
@@ -144,11 +145,16 @@ class Synthesis(nn.Module):
         return found
 
     def forward(
-        self, ws: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
+        self,
+        ws: Tensor,
+        noise: Sequence[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+        largest: int | None = None,
+        tap: Tap | None = None,
     ) -> list[Tensor]:
-        """ws (n, rows, w_dim) -> the RGB pictures of every side, coarse to fine, each (n, 3, side, side).
+        """ws (n, rows, w_dim) -> the RGB pictures of every side up to `largest`, coarse to fine, each (n, 3, side, side).
 
-        noise: one map per layer or None for silence. dtype: of the feature maps; RGB is summed in float32.
+        noise: one map per layer or None for silence. dtype: of the feature maps; RGB is summed in float32. tap: told them.
         """
         maps = list(noise) if noise is not None else [None] * len(self.config.noise_sizes)
         block = self.block(4)
@@ -157,13 +163,19 @@ class Synthesis(nn.Module):
         x = block.conv1(x, ws[:, 0], maps[0])
         rgb = block.torgb(x, ws[:, 1])
         pictures = [rgb]
+        if tap is not None:
+            tap(4, x)
         for j, side in enumerate(self.config.resolutions[1:]):
+            if largest is not None and side > largest:
+                break
             block = self.block(side)
             x = block.conv0(x, ws[:, 2 * j + 1], maps[2 * j + 1])
             x = block.conv1(x, ws[:, 2 * j + 2], maps[2 * j + 2])
             # a toRGB shares its code with the next block's first convolution
             rgb = upsample2(rgb, self.fir4) + block.torgb(x, ws[:, 2 * j + 3])
             pictures.append(rgb)
+            if tap is not None:
+                tap(side, x)
         return pictures
 
 
@@ -177,8 +189,7 @@ class StyleGAN2(StylePrior):
     def __init__(self, config: StyleGAN2Config, name: str = "stylegan2"):
         super().__init__(config, name, Mapping(config), Synthesis(config))
 
-    def side_outputs(
-        self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
-    ) -> dict[int, Tensor]:
-        """The RGB pictures of every side, {side: (n, 3, side, side)}, around [0, 1], not clamped."""
-        return {rgb.shape[-1]: (rgb + 1) / 2 for rgb in self.synthesis(latents, noise, dtype)}
+    @property
+    def own_sides(self) -> tuple[int, ...]:
+        """All: every block adds its RGB to the picture of the block before."""
+        return self.config.resolutions

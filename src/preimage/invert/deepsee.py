@@ -299,7 +299,7 @@ class DeepSEE(OnePass):
         images, latents, before = made
         return finish(
             images, Problem(candidate.lr, candidate.degradation, self.resolution), seeds, method=self.name,
-            prior=self.network.name, steps=1, began=began, latents=latents, before=before,
+            prior=self.network.name, steps=1, began=began, latents=latents, before=before, edit=_said(candidate.edit, changes),
         )  # fmt: skip
 
     def _turned(self, style: Tensor, fresh: Tensor, name: str, value: Any, settings: DeepSEESettings) -> Tensor:
@@ -319,3 +319,9 @@ class DeepSEE(OnePass):
         else:
             target = style + float(value) * (fresh - style)
         return torch.where(there, target, style).clamp(-1, 1)
+
+
+def _said(before: str, changes: Mapping[str, Any]) -> str:
+    """What was changed, in words, behind what was changed before."""
+    words = [f"{k}={v:g}" if isinstance(v, int | float) else k for k, v in changes.items()]
+    return ",".join(filter(None, [before, *words]))

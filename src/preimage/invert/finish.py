@@ -27,6 +27,7 @@ def finish(
     noise: Tensor | None = None,
     tolerance: float = 0.0,
     before: Tensor | None = None,
+    edit: str = "",
 ) -> Candidates:
     """Candidates as their files will be, exact where the degradation allows it.
 
@@ -42,6 +43,7 @@ def finish(
         noise: (n, …) of the degradation, with which each picture was found; kept among the latents.
         tolerance: grey levels by which values of the photo may be missed by choice.
         before: (n, 3, R, R), the pictures before a projection that is the method's own; `error_before` and `moved` are then of these.
+        edit: what was changed of the latents (`Candidates.edit`).
     """
     n, found_first = len(images), images if before is None else before
     if error_before is None:
@@ -61,5 +63,5 @@ def finish(
         error=found.error, exact=found.exact, moved=moved, error_before=error_before.detach().float().cpu(),
         steps=torch.full((n,), steps) if isinstance(steps, int) else steps.cpu(), latents=kept,
         seconds=0.0 if began is None else time.monotonic() - began,
-        method=method, prior=prior, tolerance=tolerance, l1=found.l1, worst=found.worst,
+        method=method, prior=prior, tolerance=tolerance, l1=found.l1, worst=found.worst, edit=edit,
     )  # fmt: skip

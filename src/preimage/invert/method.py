@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,12 +37,14 @@ class Input:
         kind: "picture" (3, R, R) in [0, 1], or "labels" (R, R) whole numbers.
         required: whether it cannot do without.
         help: one sentence.
+        words: what may stand in its place, and the setting that takes it.
     """
 
     name: str
     kind: Literal["picture", "labels"]
     required: bool = False
     help: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -304,9 +306,36 @@ class Method:
         settings = self.configure(controls, seeds, (guides or {}).keys())
         return self.sample(self.pose(lr, degradation, **(guides or {})), seeds, settings, listener, at)
 
+    @property
+    def side_sizes(self) -> tuple[int, ...]:
+        """Sides of the smaller pictures of a candidate that its prior draws, coarse to fine (`side_outputs`); empty where it draws none."""
+        return ()
+
+    def attach(self, branches: Any) -> None:
+        """Let learned branches (path, name or module; `generate.side_outputs`) draw the prior's smaller pictures.
+
+        Raises:
+            MethodError, WeightsError: a method or a prior that can have none, or not these.
+        """
+        raise MethodError(f"{self.name} has no prior whose blocks could have branches; leave them out.")
+
+    def side_outputs(self, candidates: Candidates) -> dict[int, Tensor]:
+        """The same faces at every one of `side_sizes`, {side: (n, 3, side, side)} in [0, 1]: as the prior draws them, not made exact.
+
+        Raises:
+            MethodError: candidates that carry no latents of this method.
+        """
+        return {}
+
     def handle_names(self) -> tuple[str, ...]:
         """The handles that the loaded networks have, of `capabilities.handles`."""
         return tuple(handle.name for handle in self.capabilities.handles)
+
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        """What can be turned on candidates of the loaded networks."""
+        names = self.handle_names()
+        return tuple(handle for handle in self.capabilities.handles if handle.name in names)
 
     def steer(
         self, candidates: Candidates, index: int, changes: Mapping[str, Any], seeds: Sequence[int] = (0,)
@@ -316,13 +345,13 @@ class Method:
         Args:
             candidates: made by this method, with their latents.
             index: which of them.
-            changes: value by name of the handle (`capabilities.handles`).
+            changes: value by name of the handle (`handles`).
             seeds: of what is drawn anew, one candidate each.
 
         Raises:
             MethodError: a handle or value that does not exist, candidates of another method.
         """
-        handles = {handle.name: handle for handle in self.capabilities.handles if handle.name in self.handle_names()}
+        handles = {handle.name: handle for handle in self.handles}
         if not handles:
             raise MethodError(f"{self.name} has no handles here; ask for more seeds instead.")
         for name, value in changes.items():

@@ -34,7 +34,8 @@ def nearest(prior: Prior, picture: Tensor, seeds: Sequence[int], settings: Searc
     side = prior.resolution
     same = area((side, side), lr_size=(side, side)).on(prior.mean_latent.device)
     ask = Ask(Problem(picture, same, side), tuple(seeds))
-    search = Search(prior, same, replace(settings, steps=settings.start_steps, stop=0.0, eps=0.0, patience=0))
+    towards = replace(settings, steps=settings.start_steps, stop=0.0, eps=0.0, patience=0, coarse=0.0)
+    search = Search(prior, same, towards)
     search.join([Row(ask, place) for place in range(len(seeds))])
     found: dict[str, list[Tensor]] = {}
     places: list[int] = []

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.degrade.degradation import Degradation
 from preimage.generate.prior import Prior, sphere_to_w
+from preimage.invert.coarse import coarse_of
 from preimage.invert.listener import Listener, Step, stops
 from preimage.invert.optimisers import OPTIMISERS
 from preimage.invert.problem import Problem
 from preimage.invert.queue import Ask, Row, latents_of, photos_of
 from preimage.invert.search_settings import SCHEDULES, SearchSettings
-from preimage.invert.walk import Found, Walkers, join, norms, select, start
+from preimage.invert.walk import Found, Walkers, join, onto_spheres, select, start
 
 FORWARDS_PER_STEP = 2
 """A step is one forward and one backward pass; the prior is frozen, so the backward pass costs one forward more, not two."""
@@ -39,6 +42,9 @@ class Search:
         settings: how.
         listener: called after each step.
 
+    Raises:
+        MethodError: coarse steps with a prior or a degradation that cannot take them.
+
     Attributes:
         rows: the candidates at work.
         stopped: whether the listener ended the search.
@@ -52,10 +58,17 @@ class Search:
         self.stopped = False
         self._listener = listener
         self._walkers: Walkers | None = None
+        self._coarse = coarse_of(prior, degradation, settings)
         self._mean, self._std = (t.to(prior.mean_latent.device) for t in prior.gaussian_fit)
 
-    def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None) -> None:
-        """Candidates that begin with the next step, at these latents (`Candidates.latents`, one row each), or at their own, or at random ones."""
+    def join(self, rows: Sequence[Row], at: Mapping[str, Tensor] | None = None, seconds: float = 0.0) -> None:
+        """Candidates that begin with the next step: at these latents, at those of their asks, or at random ones.
+
+        Args:
+            rows: which.
+            at: latents and noise maps by the names of `Candidates.latents`, one row each.
+            seconds: that it took to find these.
+        """
         if not rows:
             return
         self.rows += rows
@@ -63,12 +76,15 @@ class Search:
         fresh = start(
             self.prior, seeds, self.settings, self.degradation, latents_of(rows) if at is None else at, photos_of(rows)
         )
+        fresh.coarse[:] = self._coarse is not None
+        fresh.best.seconds += seconds / len(rows)
         self._walkers = fresh if self._walkers is None else join(self._walkers, fresh)
 
     def step(self) -> tuple[list[Row], Found]:
         """Move every candidate once; those that are done, with the best iterate of each, in the order in which they joined.
 
-        The best is the lowest downscaling error until it is within eps, from then on the lowest spread of the rows.
+        The best is the lowest downscaling error until it is within eps, from then on the lowest spread of the rows. Of those that
+        begin on smaller pictures only the iterates after that count.
         """
         began, settings, walkers = time.monotonic(), self.settings, self._walkers
         assert walkers is not None
@@ -78,9 +94,8 @@ class Search:
         if settings.tied:
             latents = latents.expand(-1, self.prior.latent_shape[0], -1)
         noise = [*walkers.searched, *walkers.frozen]
-        images = self.prior.synthesize(latents, noise)
         nuisance = walkers.degradation_noise(self.degradation, [row.seed for row in self.rows], settings)
-        misses = self.degradation(images, nuisance).float() - walkers.photos
+        images, misses = self._look(latents, noise, nuisance)
         mse, l1 = misses.square().mean(dim=(1, 2, 3)), misses.abs().mean(dim=(1, 2, 3))
         error = l1 if settings.loss == "l1" else mse
         spread = geocross(latents)
@@ -99,8 +114,16 @@ class Search:
                 best.degradation[better] = nuisance[better]
             best.trace[torch.arange(len(error)), best.steps] = error
             going = (error > settings.stop).cpu() & _patient(walkers, error, settings.patience)
+            ending, going = walkers.coarse & ~going, going | walkers.coarse
         if self._listener is not None and stops(self._listener, self._report(going)):
             self.stopped = True
+        if self._coarse is not None:
+            ending |= walkers.coarse & ((best.steps + 1 >= self._coarse.steps) | self.stopped)
+            if self._coarse.exact or self.stopped:
+                self._draw(ending)
+                going &= ~ending
+            else:
+                self._begin_again(ending)
         going &= (best.steps + 1 < settings.steps) & (not self.stopped)
         if going.any():
             torch.autograd.backward(loss.sum())
@@ -108,6 +131,53 @@ class Search:
         best.steps += 1
         best.seconds += (time.monotonic() - began) / len(self.rows)
         return self._leave(going)
+
+    def _look(self, latents: Tensor, noise: Sequence[Tensor], nuisance: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The pictures (m, 3, R, R) of all candidates, enlarged where they are small still, and by what they miss the photos."""
+        walkers, coarse = self._walkers, self._coarse
+        assert walkers is not None
+        if coarse is None or not walkers.coarse.any():
+            images = self.prior.synthesize(latents, noise)
+            return images, self.degradation(images, nuisance).float() - walkers.photos
+        found = []
+        for chosen in (walkers.coarse, ~walkers.coarse):
+            where = chosen.nonzero()[:, 0].to(latents.device)
+            if not len(where):
+                continue
+            own, maps, photos = latents[where], [x[where] for x in noise], walkers.photos[where]
+            if chosen is walkers.coarse:
+                prior: Any = self.prior
+                small = prior.side_outputs(own, maps, largest=coarse.side)[coarse.side]
+                images = F.interpolate(small.detach().float(), (self.prior.resolution,) * 2, mode="nearest")
+                found.append((where, images, coarse.degradation(small).float() - photos))
+            else:
+                images = self.prior.synthesize(own, maps).float()
+                found.append((where, images, self.degradation(images).float() - photos))
+        places, pictures, misses = (torch.cat(parts) for parts in zip(*found, strict=True))
+        order = places.argsort()
+        return pictures[order], misses[order]
+
+    @torch.no_grad()
+    def _begin_again(self, ending: Tensor) -> None:
+        """From now on these candidates, (m,) bool, look at the whole picture, and what came before does not count."""
+        walkers = self._walkers
+        assert walkers is not None
+        where = ending.to(walkers.score.device)
+        for values in (walkers.score, walkers.reached, walkers.best.mse, walkers.best.l1):
+            values[where] = float("inf")
+        walkers.coarse &= ~ending
+
+    @torch.no_grad()
+    def _draw(self, ending: Tensor) -> None:
+        """The whole pictures of the best iterates of these candidates, (m,) bool, that have only seen smaller ones."""
+        walkers = self._walkers
+        assert walkers is not None
+        if not ending.any():
+            return
+        best, where = walkers.best, ending.to(walkers.score.device)
+        best.images[where] = self.prior.synthesize(best.latents[where], [x[where] for x in best.noise]).float()
+        misses = self.degradation(best.images[where]).float() - walkers.photos[where]
+        best.mse[where], best.l1[where] = misses.square().mean(dim=(1, 2, 3)), misses.abs().mean(dim=(1, 2, 3))
 
     @torch.no_grad()
     def _descend(self) -> None:
@@ -123,7 +193,7 @@ class Search:
             p.grad = None
         if settings.sphere:
             for p, radius in zip(moving, walkers.radii, strict=True):
-                p.mul_(radius / norms(p))
+                p.mul_(onto_spheres(p, radius))
 
     def _leave(self, going: Tensor) -> tuple[list[Row], Found]:
         """Take those that are done out of the batch."""

@@ -62,6 +62,14 @@ class SearchSettings(Settings):
         start_steps: steps towards the picture to begin at, where one is given (`preimage.invert.nearest`), before the others.
         spread: how far from the mean latent a search begins, and on its spheres stays: radii of so many times those of
             random points; below 1 it trades variety for faces, as truncation does. A prior without W has only its own sphere.
+        coarse: share of the steps, the first ones, that look at the prior's smallest picture no smaller than the photo; at least the
+            last step looks at the whole one. There `stop` and `patience` end this part of the search only.
+        edit: what is changed of the latents that were found, such as smile=1.5,age=-1: so many standard deviations of the
+            prior's latents along directions by name (`preimage.generate.directions`).
+        directions: file of directions; empty takes those that are embedded for the prior.
+        encoder: what writes the latents to begin at (Pro-PULSE): an encoder of this prior by name or path, pro-pulse for the
+            embedded one; empty: none.
+        encoder_share: how far from these each seed begins, towards a random w of its own; at 0 they differ in noise maps alone.
     """
 
     steps: int = setting(100, low=1)
@@ -82,3 +90,8 @@ class SearchSettings(Settings):
     patience: int = setting(0, low=0)
     start_steps: int = setting(100, low=1)
     spread: float = setting(1.0, low=0, above=True)
+    coarse: float = setting(0.0, low=0, high=1)
+    edit: str = ""
+    directions: str = ""
+    encoder: str = ""
+    encoder_share: float = setting(0.3, low=0, high=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -25,6 +26,12 @@ def norms(x: Tensor) -> Tensor:
     return (x.square().sum(dim=tuple(range(2, x.ndim)), keepdim=True) + 1e-9).sqrt()
 
 
+def onto_spheres(x: Tensor, radii: Tensor) -> Tensor:
+    """What to multiply x by to have it on its spheres; where a radius is infinite, not outside the usual sphere."""
+    length = norms(x)
+    return torch.where(radii.isinf(), (math.prod(x.shape[2:]) ** 0.5 / length).clamp(max=1), radii / length)
+
+
 @dataclass
 class Found:
     """What a search found, the best iterate of each candidate.
@@ -36,7 +43,8 @@ class Found:
         mse: (n,) mean squared downscaling error on [0, 1] of that iterate.
         steps: (n,) steps spent, also after the best iterate.
         l1: (n,) mean absolute downscaling error on [0, 1] of that iterate.
-        trace: (n, steps) error of every step in the measure of the loss, NaN from where a candidate was done.
+        trace: (n, steps) error of every step in the measure of the loss, NaN from where a candidate was done; of coarse steps it
+            is that of the smaller picture.
         seconds: (n,) time spent; that of a step is shared evenly by the candidates of the batch.
         degradation: (n, …) noise of the degradation in that iterate, or None where it has none.
     """
@@ -60,12 +68,13 @@ class Walkers:
         photos: (m, 3, h, w).
         u: (m, rows, d), the latents' points.
         searched, frozen: the prior's noise maps, (m, 1, side, side) each.
-        radii: of the spheres of what moves.
+        radii: of the spheres of what moves; infinite for noise maps that begin silent: they are free up to the usual loudness.
         memory: of the optimiser, for each of what moves.
         best: the best iterate, and the steps taken.
         score: (m,) of that iterate; the lowest is the best.
         reached: (m,) the lowest error that counted as progress.
         since: (m,) step of that progress.
+        coarse: (m,) bool on the CPU, whether they look at smaller pictures still (`preimage.invert.coarse`).
         degradation: (m, 1, …), the noise of the degradation; None where it has none.
         degradation_moves: whether that noise is optimised.
     """
@@ -80,6 +89,7 @@ class Walkers:
     score: Tensor
     reached: Tensor
     since: Tensor
+    coarse: Tensor
     degradation: Tensor | None = None
     degradation_moves: bool = False
 
@@ -158,10 +168,15 @@ def start(
         score=far,
         reached=far.clone(),
         since=torch.zeros(n, dtype=torch.long),
+        coarse=torch.zeros(n, dtype=torch.bool),
         degradation=None if drawn is None else drawn[:, None].clone(),
         degradation_moves=settings.degradation_noise == "optimised",
     )
     walkers.radii = [norms(p) for p in walkers.moving()]
+    silenced = {i % len(noise) for i in settings.silent_noise}
+    for i, (searched, radius) in enumerate(zip(walkers.searched, walkers.radii[1:], strict=False)):
+        if f"noise{i}" in at and i not in silenced:
+            radius[~searched.flatten(1).any(1)] = torch.inf
     walkers.memory = [OPTIMISERS[settings.optimiser].begin(p) for p in walkers.moving()]
     return walkers
 

@@ -13,7 +13,7 @@ from preimage.errors import MethodError
 from preimage.invert.method import Capabilities
 from preimage.invert.problem import find_degradation
 from preimage.invert.registry import list_methods, load, method_class
-from preimage.weights import default_prior, default_upsampler
+from preimage.weights import default_network, default_prior
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,24 @@ class Spec:
         return method_class(self.name).capabilities
 
     def given(self, prior: str | None) -> str | None:
-        """The network that is named for it, or the prior that is named for all where it searches one."""
-        return self.own or (prior if self.takes.prior else None)
+        """The network that is named for it, or the prior that is named for all where it searches any."""
+        return self.own or (prior if self.takes.prior and not self.takes.weights else None)
 
     def network(self, prior: str | None) -> str | None:
         """The network behind its pictures, by name or path; None where only the size of one matters."""
         if self.name == "bicubic":
             return None
-        return self.given(prior) or (default_upsampler(self.name) if self.takes.weights else default_prior())
+        if self.given(prior) or not self.takes.weights:
+            return self.given(prior) or default_prior()
+        return default_network("encoder" if self.takes.prior else "upsampler", self.name)
 
     def resolution(self, prior: str | None, device: str) -> int:
         """Side of its pictures."""
         return load(self.name, device=device, **self.networks(self.given(prior))).resolution
 
     def networks(self, given: str | None) -> dict[str, Any]:
-        """A network as the argument that the method takes it by."""
-        return {"prior": given} if self.takes.prior else {"weights": given} if self.takes.weights else {}
+        """A network as the argument that the method takes it by; an encoder finds its prior itself."""
+        return {"weights": given} if self.takes.weights else {"prior": given} if self.takes.prior else {}
 
     def label(self, specs: Sequence[Spec]) -> str:
         """What the report calls it; a file has the name of its folder where several share theirs, for every run exports the same."""

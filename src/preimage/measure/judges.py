@@ -16,8 +16,8 @@ class Judge:
 
     Attributes:
         entry: its line in the table of networks.
-        trains_as: the training features (`nets.features.FEATURE_NETWORKS`) that see as it does; a prior whose
-            discriminator used one of them learned to please this judge.
+        trains_as: the training features (`nets.features.FEATURE_NETWORKS`, and the identity network of Pro-PULSE) that see as it
+            does; a network that learned through one of them learned to please this judge.
     """
 
     entry: NetworkEntry
@@ -40,7 +40,7 @@ JUDGES: dict[str, Judge] = {
     judge.name: judge
     for judge in (
         Judge(NETWORKS["vgg19-distilled"], ("vgg19-distilled", "vgg19-normalised")),
-        Judge(NETWORKS["mobilefacenet"]),
+        Judge(NETWORKS["mobilefacenet"], ("mobilefacenet",)),
         Judge(NETWORKS["squeezenet11-keras"], ("squeezenet",)),
     )
 }

@@ -10,7 +10,7 @@ was tried instead: random numbers in the modulation became a dial of contrast th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -299,6 +299,7 @@ class ConditionalGenerator(nn.Module):
         tolerance: Tensor | None = None,
         steer: Tensor | None = None,
         largest: int | None = None,
+        tap: Callable[[int, Tensor], None] | None = None,
     ) -> list[Tensor]:
         """`forward`, with the pictures of the levels before the last.
 
@@ -306,6 +307,7 @@ class ConditionalGenerator(nn.Module):
             photo, size, z, tolerance: as of `forward`.
             steer: (n, levels, w_dim), added to the code of each level (`sides`); None for nothing.
             largest: nothing is computed beyond this side; None for all.
+            tap: is told the side and the feature maps of every level from 16 on.
 
         Returns:
             One (n, 3, s, s) for each side from 16 on.
@@ -342,10 +344,14 @@ class ConditionalGenerator(nn.Module):
             x = pair(x, codes[1])
         rgb: Tensor = self.rgb(x, codes[1])
         pictures = [rgb.float() * 0.25]
+        if tap is not None:
+            tap(x.shape[-1], x)
         for level, code in zip(self.levels, codes[2:], strict=True):
             if largest is not None and 2 * x.shape[-1] > largest:
                 break
             x, more = level(x, views[2 * x.shape[-1]], code)
             rgb = upsample2(rgb, self.fir4) + more
             pictures.append(rgb.float() * 0.25)
+            if tap is not None:
+                tap(x.shape[-1], x)
         return pictures

@@ -60,6 +60,12 @@ def _style_vae() -> Trainer:
     return Trainer(style_vae.Recipe, style_vae.train, style_vae.describe)
 
 
+def _side_outputs() -> Trainer:
+    from preimage.train import side_outputs
+
+    return Trainer(side_outputs.Recipe, side_outputs.train, side_outputs.describe)
+
+
 def _posterior() -> Trainer:
     from preimage.train import posterior
 
@@ -93,14 +99,22 @@ def _segmenter() -> Trainer:
     return Trainer(segmenter.Recipe, segmenter.train, segmenter.describe)
 
 
+def _pro_pulse() -> Trainer:
+    from preimage.train import pro_pulse
+
+    return Trainer(pro_pulse.Recipe, pro_pulse.train, pro_pulse.describe)
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
     "style-vae": _style_vae,
+    "side-outputs": _side_outputs,
     "posterior": _posterior,
     "posterior-local": _posterior_local,
     "deepsee": _deepsee,
+    "pro-pulse": _pro_pulse,
     "ssrvae": _upsampler("Recipe"),
     "srcnn": _upsampler("SRCNNRecipe"),
     "edsr": _upsampler("EDSRRecipe"),
