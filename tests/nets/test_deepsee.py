@@ -105,7 +105,7 @@ def test_a_style_changes_its_region_most(network):
     off = (network(photo, mask, other) - network(photo, mask, style)).abs().mean(1)
     far = labels.clone()
     far[:, :, 6:] = 1
-    assert float(off[labels == 3].mean()) > 5 * float(off[far == 0].mean())
+    assert off[labels == 3].mean().item() > 5 * off[far == 0].mean().item()
 
 
 def test_the_map_of_regions_matters(network):
