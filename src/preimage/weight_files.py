@@ -73,12 +73,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     "conditional": Architecture("upsampler", "nets.conditional", "ConditionalGenerator", "ConditionalConfig"),
     "local": Architecture("upsampler", "nets.local", "LocalGenerator", "LocalConfig"),
     "chain": Architecture("upsampler", "nets.local", "build_chain", "ChainConfig"),
+    "deepsee": Architecture("upsampler", "nets.deepsee", "DeepSEENetwork", "DeepSEEConfig"),
     "pro-pulse": Architecture("encoder", "nets.pro_pulse", "ProPulseEncoder", "ProPulseConfig"),
     "ssrvae": Architecture("upsampler", "nets.attention", "AttentionNetwork", "AttentionConfig"),
     "srcnn": Architecture("upsampler", "nets.baselines", "SRCNN", "SRCNNConfig"),
     "edsr": Architecture("upsampler", "nets.baselines", "EDSR", "EDSRConfig"),
     "rdn": Architecture("upsampler", "nets.baselines", "RDN", "RDNConfig"),
     "srresnet": Architecture("upsampler", "nets.baselines", "SRResNet", "SRResNetConfig"),
+    "segmenter": Architecture("segmenter", "nets.segmenter", "Segmenter", "SegmenterConfig"),
 }
 
 

@@ -154,7 +154,7 @@ def test_labels_are_whole_numbers_of_one_size(tmp_path):
         with pytest.raises(InputError, match=words):
             as_guide(mask, value, 16)
     Image.new("RGB", (16, 16)).save(tmp_path / "colour.png")
-    with pytest.raises(InputError, match="grey or palette picture"):
+    with pytest.raises(InputError, match="palette or grey PNG"):
         as_guide(mask, tmp_path / "colour.png", 16)
 
 

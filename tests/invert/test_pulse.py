@@ -126,7 +126,9 @@ def test_bicubic_is_one_exact_answer(tiny_lr):
 
 
 def test_the_registry_says_what_each_method_can_do():
-    assert list_methods() == list(METHODS) == ["pulse", "bicubic", "sr-nam", "posterior", "ssrvae", "pro-pulse"]
+    assert (
+        list_methods() == list(METHODS) == ["pulse", "bicubic", "sr-nam", "posterior", "ssrvae", "pro-pulse", "deepsee"]
+    )
     assert Pulse.capabilities.prior
     assert Pulse.capabilities.many
     with pytest.raises(MethodError, match="there are pulse, bicubic"):

@@ -49,14 +49,16 @@ COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
 }
 
 
-SHORT = ("interpolate", "tolerance", "edit", "directions")
+SHORT = ("interpolate", "tolerance", "towards", "edit", "edit-mask", "directions", "style-noise", "reference-regions")
 """Controls of a method that `upsample` takes without the prefix: `--tolerance 4` for `--method.tolerance 4`."""
 
 
 def _written_out(argument: str, command: str) -> str:
     """`--method pulse` names the method and `--method.steps` sets a control: to the parser, keys of one group."""
     if command == "upsample":
-        argument = re.sub(rf"^--({'|'.join(SHORT)})(?==|$)", r"--method.\1", argument)
+        found = re.match(rf"--({'|'.join(SHORT)})(?==|$)", argument)
+        if found:
+            argument = f"--method.{found[1].replace('-', '_')}{argument[found.end() :]}"
     return re.sub(r"^--method(?==|$)", "--method.name", argument)
 
 

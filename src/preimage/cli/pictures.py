@@ -73,7 +73,7 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     p.add_argument("--from", type=str | None, default=None, help="a file of such latents to go on from")
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     for given in takes.inputs:
-        p.add_argument(f"--{given.name}", type=str | None, default=None, help=given.help)
+        p.add_argument(f"--{given.name.replace('_', '-')}", type=str | None, default=None, help=given.help)
     preset = chosen.presets.get(value_of(argv, "--preset", "default"), chosen.presets["default"])
     if values := asdict(preset):
         p.add_class_arguments(type(preset), "method", as_group=False)

@@ -14,6 +14,7 @@ from torch import Tensor
 from preimage.errors import InputError
 from preimage.image import as_picture, open_image
 from preimage.invert.method import Input, Method
+from preimage.semantics.labels import read_mask, resize
 
 
 def as_guide(given: Input, value: object, side: int) -> Tensor:
@@ -25,7 +26,8 @@ def as_guide(given: Input, value: object, side: int) -> Tensor:
         side: of the pictures that the method makes.
 
     Returns:
-        "picture": (3, side, side) float32 in [0, 1], the middle square, reduced by Lanczos, or enlarged where the input takes that. "labels": (side, side) int64.
+        "picture": (3, side, side) float32 in [0, 1], the middle square, reduced by Lanczos, or enlarged where the input takes that.
+        "labels": (side, side) int64; files may be square maps of any size.
 
     Raises:
         InputError: no picture, one that is too small, or labels of another size.
@@ -58,8 +60,7 @@ def as_guides(method: Method, guides: Mapping[str, object]) -> dict[str, Any]:
 
 def _labels(value: object, name: str, side: int) -> Tensor:
     if isinstance(value, str | Path):
-        with open_image(Path(value)) as image:
-            value = image.copy()
+        return resize(read_mask(value), side).long()
     if isinstance(value, Image.Image):
         if value.mode not in ("L", "P"):
             raise InputError(

@@ -23,6 +23,10 @@ BATCH = 16
 """Answers of up to 128 pixels that are made together where `batch` is "auto", fewer of larger ones; a pass keeps no graph."""
 
 
+Answers = tuple[Tensor, dict[str, Tensor]] | tuple[Tensor, dict[str, Tensor], Tensor]
+"""See `OnePass.answers`."""
+
+
 class OnePass(Method):
     """A method of one pass; a subclass says what its network answers. See `Method`.
 
@@ -40,8 +44,10 @@ class OnePass(Method):
     def _room(self, side: int) -> int:
         return self.batch or max(1, BATCH * 128**2 // max(side, 128) ** 2)
 
-    def answers(self, rows: Sequence[Row], settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pictures (n, 3, R, R) of rows that fit into one batch, and what to continue from, by name."""
+    def answers(self, rows: Sequence[Row], settings: Settings) -> Answers:
+        """Pictures (n, 3, R, R) of rows that fit into one batch, what to continue from, by name, and perhaps what the pictures were
+        before a projection of the method's own.
+        """
         raise NotImplementedError
 
     def tolerance(self, settings: Settings) -> float:
@@ -81,7 +87,7 @@ class OnePass(Method):
                 queue.put_back(rows)
                 self.batch = self.fewer(rows)
                 continue
-            parts = list(self._finish(rows, *made, self.tolerance(chosen), (time.monotonic() - began) / len(rows)))
+            parts = list(self._finish(rows, made, self.tolerance(chosen), (time.monotonic() - began) / len(rows)))
             error = torch.cat([part.error_before for _, part in parts])
             step = Step(0, 1, tuple(row.seed for row in rows), error, partial(made[0].clamp, 0, 1))
             stopped = listener is not None and stops(listener, step)
@@ -90,11 +96,12 @@ class OnePass(Method):
                 return
 
     def _finish(
-        self, rows: Sequence[Row], images: Tensor, latents: Mapping[str, Tensor], tolerance: float, seconds: float
+        self, rows: Sequence[Row], made: Answers, tolerance: float, seconds: float
     ) -> Iterator[tuple[Ask, Candidates]]:
+        images, latents, before = made[0], made[1], made[2] if len(made) == 3 else None
         for ask, places in by_photo(rows):
             yield ask, finish(
                 images[places], ask.problem, [rows[i].seed for i in places], method=self.name, prior=self.network.name,
                 steps=1, tolerance=tolerance, began=time.monotonic() - seconds * len(places),
-                latents={name: x[places] for name, x in latents.items()},
+                latents={name: x[places] for name, x in latents.items()}, before=None if before is None else before[places],
             )  # fmt: skip

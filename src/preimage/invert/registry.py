@@ -15,6 +15,7 @@ METHODS = {
     "posterior": "preimage.invert.posterior:Posterior",
     "ssrvae": "preimage.invert.ssrvae:SSRVAE",
     "pro-pulse": "preimage.invert.pro_pulse:ProPulse",
+    "deepsee": "preimage.invert.deepsee:DeepSEE",
 }
 """Class of each method, `package.module:Class`; one of a user's own is named the same way."""
 

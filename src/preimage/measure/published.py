@@ -23,6 +23,9 @@ PUBLISHED: tuple[Published, ...] = (
     Published("bicubic", "ssim-rgb", 0.5917, _DEEPSEE, _BY_DEEPSEE),
     Published("bicubic", "lpips-alex", 0.5625, _DEEPSEE, _BY_DEEPSEE),
     Published("bicubic", "fid", 159.60, _DEEPSEE, _BY_DEEPSEE),
+    Published("deepsee", "ssim-rgb", 0.6631, _DEEPSEE, _BY_DEEPSEE),
+    Published("deepsee", "lpips-alex", 0.1063, _DEEPSEE, _BY_DEEPSEE),
+    Published("deepsee", "fid", 13.84, _DEEPSEE, _BY_DEEPSEE),
 )
 """Figures for the methods that are here; those of SR-NAM do not exist (its paper has figures only)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -44,8 +44,8 @@ def load_pictures(
     Raises:
         InputError: a source is missing or holds no picture, or a picture cannot be decoded.
     """
-    folder = _cache_folder(cache)
-    parts = [_load_source(Path(s), resolution, folder, progress) for s in sources]
+    folder = cache_folder(cache)
+    parts = [load_source(Path(s), resolution, folder, progress) for s in sources]
     if not parts:
         raise InputError("No training data: give at least one folder or zip archive of pictures (`data:`).")
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -153,10 +153,10 @@ def load_crops(
     Raises:
         RecipeError: more to hold than half of a source.
     """
-    folder = _cache_folder(None)
+    folder = cache_folder(None)
     parts, learned, held = list[Pictures](), list[list[int]](), list[list[int]]()
     for source, side in zip(sources, sides, strict=True):
-        part = _load_source(Path(source), side, folder, progress)
+        part = load_source(Path(source), side, folder, progress)
         apart = held_back(len(part), hold)
         parts.append(part)
         held.append(np.flatnonzero(apart).tolist())
@@ -164,7 +164,8 @@ def load_crops(
     return Crops(parts, size, count, seed, learned), Crops(parts, size, 1, seed, held)
 
 
-def _cache_folder(cache: str | Path | None) -> Path:
+def cache_folder(cache: str | Path | None) -> Path:
+    """Where decoded arrays are kept, without what killed processes have left half done; see `load_pictures`."""
     folder = Path(cache or os.environ.get("PREIMAGE_CACHE") or Path.home() / ".cache" / "preimage")
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
@@ -180,19 +181,45 @@ def _sweep(cache: Path) -> None:
                 path.unlink()
 
 
-def _load_source(source: Path, resolution: int, cache: Path, progress: bool) -> Pictures:
+Decode = Callable[[Collection, str, int], Pictures]
+
+
+def square(collection: Collection, name: str, resolution: int) -> Pictures:
+    """The picture of this name (resolution, resolution, 3)."""
+    return np.asarray(collection.square(name, resolution))
+
+
+def load_source(
+    source: Path,
+    resolution: int,
+    cache: Path,
+    progress: bool,
+    decode: Decode = square,
+    channels: tuple[int, ...] = (3,),
+) -> Pictures:
+    """What one source of `load_pictures` holds, (n, resolution, resolution, *channels), decoded by `decode` and cached."""
     archive, inside = archive_of(str(source))
     with Collection(archive) as collection:
-        return _load(collection, resolution, cache, progress, inside)
+        return _load(collection, resolution, cache, progress, inside, decode, channels)
 
 
-def _load(collection: Collection, resolution: int, cache: Path, progress: bool, inside: str = "") -> Pictures:
+def _load(
+    collection: Collection,
+    resolution: int,
+    cache: Path,
+    progress: bool,
+    inside: str,
+    decode: Decode,
+    channels: tuple[int, ...],
+) -> Pictures:
     from tqdm import tqdm
 
     source, names = collection.path, [name for name in collection.names if name.startswith(inside)]
     if not names:
         raise InputError(f"{source}: holds no picture in {inside}.")
     address: tuple[object, ...] = (str(source.resolve()), source.stat().st_mtime_ns, [*names], resolution)
+    if decode is not square:
+        address = (*address, decode.__module__, decode.__name__)
     if source.is_dir():  # its own time does not tell that a picture in it was replaced
         stats = [(source / name).stat() for name in names]
         address = (*address, [(s.st_mtime_ns, s.st_size) for s in stats])
@@ -201,9 +228,9 @@ def _load(collection: Collection, resolution: int, cache: Path, progress: bool, 
     if not path.is_file():
         half_done = path.with_suffix(f".{host()}-{os.getpid()}.tmp.npy")  # several processes may fill the same cache
         try:
-            out = np.lib.format.open_memmap(half_done, "w+", np.uint8, (len(names), resolution, resolution, 3))
+            out = np.lib.format.open_memmap(half_done, "w+", np.uint8, (len(names), resolution, resolution, *channels))
             for i, name in enumerate(tqdm(names, f"decoding {source.name}", disable=not progress)):
-                out[i] = np.asarray(collection.square(name, resolution))
+                out[i] = decode(collection, name, resolution)
             out.flush()
             os.replace(half_done, path)
         finally:  # also after Ctrl-C: leave no litter

@@ -78,6 +78,12 @@ def _posterior_local() -> Trainer:
     return Trainer(posterior.LocalRecipe, posterior.train, posterior.describe)
 
 
+def _deepsee() -> Trainer:
+    from preimage.train import deepsee
+
+    return Trainer(deepsee.Recipe, deepsee.train, deepsee.describe)
+
+
 def _upsampler(settings: str) -> Callable[[], Trainer]:
     def trainer() -> Trainer:
         from preimage.train import upsampler, upsampler_settings
@@ -85,6 +91,12 @@ def _upsampler(settings: str) -> Callable[[], Trainer]:
         return Trainer(getattr(upsampler_settings, settings), upsampler.train, upsampler.describe)
 
     return trainer
+
+
+def _segmenter() -> Trainer:
+    from preimage.train import segmenter
+
+    return Trainer(segmenter.Recipe, segmenter.train, segmenter.describe)
 
 
 def _pro_pulse() -> Trainer:
@@ -101,12 +113,14 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "side-outputs": _side_outputs,
     "posterior": _posterior,
     "posterior-local": _posterior_local,
+    "deepsee": _deepsee,
     "pro-pulse": _pro_pulse,
     "ssrvae": _upsampler("Recipe"),
     "srcnn": _upsampler("SRCNNRecipe"),
     "edsr": _upsampler("EDSRRecipe"),
     "rdn": _upsampler("RDNRecipe"),
     "srresnet": _upsampler("SRResNetRecipe"),
+    "segmenter": _segmenter,
 }
 
 # ------------------------------------------------------------------------------------------------------------- files

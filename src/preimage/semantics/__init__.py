@@ -1,0 +1,1 @@
+"""Regions of a face: their labels, finding them in photos of any size, painting over them."""
