@@ -1,8 +1,8 @@
 """SSRVAE's super-resolution network (Ma et al., 2019, section 3.2): residual blocks that look at the whole photo, then at windows.
 
-The paper leaves open: widths, what enlarges, and where inside a residual block the attention stands. Here it stands behind the
-second convolution, in either kind of block with a skip of its own and a scalar that begins at 0 (equation 9). Second
-convolutions begin at 0 too, so that every block begins as the identity, and networks with and without attention as the same function.
+The paper leaves open: widths, what enlarges, and where inside a residual block the attention stands (`PLACES`), in either kind of
+block with a skip of its own and a scalar (equation 9). Second convolutions begin at 0, so that every block begins as the identity,
+and networks with and without attention as the same function.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from preimage.errors import WeightsError
 from preimage.nets.upscaler import Upscaler, UpscalerConfig, conv, shuffled
 
 ATTENTION = ("both", "global", "local", "none")
+PLACES = ("behind", "between")
+"""Of the attention in a block. Behind the second convolution it looks at what the block adds, next to nothing at first, and its scalar
+begins at 0. Between the convolutions it looks at features, brought to unit size where they are compared, and its scalar begins at 1."""
 STRIP = 128 * 128
 """Places whose windows are weighed at once; larger photos are evaluated in strips of rows, with the same result."""
+FAINT = 1e-6  # mean square of features that tell nothing
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class AttentionConfig(UpscalerConfig):
         width: channels, a multiple of `share` and `reduction`.
         global_blocks, local_blocks: residual blocks of either kind; published are 8 and 8.
         attention: which of them have their attention, of `ATTENTION`; the others are plain residual blocks (table 4).
+        place: where in a block it stands, of `PLACES`.
         reduction: queries, keys and values of the global attention have so many times fewer channels (SAGAN: 8).
         window: global attention looks at squares of at most this side, in pixels of the photo. Smaller photos are seen whole.
         local_window: side of the windows of the local attention, odd (Hu et al., 2019: 7).
@@ -42,6 +47,7 @@ class AttentionConfig(UpscalerConfig):
     global_blocks: int = 8
     local_blocks: int = 8
     attention: str = "both"
+    place: str = "behind"
     reduction: int = 8
     window: int = 64
     local_window: int = 7
@@ -55,6 +61,8 @@ class AttentionConfig(UpscalerConfig):
         check_whole(what, {"window": self.window, "local_window": self.local_window}, 1, 1024)
         if self.attention not in ATTENTION:
             raise WeightsError(f"{what}: attention {self.attention!r:.40} is not one of {', '.join(ATTENTION)}.")
+        if self.place not in PLACES:
+            raise WeightsError(f"{what}: place {self.place!r:.40} is not one of {', '.join(PLACES)}.")
         if self.width % self.share or self.width % self.reduction or not self.local_window % 2:
             raise WeightsError(
                 f"{what}: width ({self.width}) must be a multiple of share ({self.share}) and of reduction ({self.reduction}), and "
@@ -70,19 +78,19 @@ class GlobalAttention(nn.Module):
 
     Args:
         channels: of x.
-        reduction, window: of `AttentionConfig`.
+        reduction, window, place: of `AttentionConfig`.
     """
 
-    def __init__(self, channels: int, reduction: int = 8, window: int = 64) -> None:
+    def __init__(self, channels: int, reduction: int = 8, window: int = 64, place: str = "behind") -> None:
         super().__init__()
         inner = channels // reduction
         self.f, self.g, self.h = (conv(channels, inner, 1, bias=False) for _ in range(3))
         self.v = conv(inner, channels, 1, bias=False)
-        self.gain = nn.Parameter(torch.zeros([]))  # λ
-        self.window = window
+        self.gain = nn.Parameter(torch.full([], float(place == "between")))  # λ
+        self.window, self.unit = window, place == "between"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, h, w) -> the same shape; x itself at initialisation."""
+        """(n, channels, h, w) -> the same shape; x itself where λ is 0."""
         rows, cols = (math.ceil(side / self.window) for side in x.shape[-2:])
         if rows == cols == 1:
             return self._attend(x)
@@ -90,7 +98,9 @@ class GlobalAttention(nn.Module):
         return torch.cat([torch.cat(strip, 3) for strip in strips], 2)
 
     def _attend(self, x: Tensor) -> Tensor:
-        f, g, h = (layer(x).flatten(2).transpose(1, 2)[:, None].contiguous() for layer in (self.f, self.g, self.h))
+        compared = unit(x) if self.unit else x
+        made = self.f(compared), self.g(compared), self.h(x)
+        f, g, h = (part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in made)
         seen = F.scaled_dot_product_attention(g, f, h, scale=1.0)
         seen = seen[:, 0].transpose(1, 2).reshape(len(x), -1, *x.shape[-2:])
         return x + self.gain * self.v(seen)
@@ -107,15 +117,17 @@ class LocalAttention(nn.Module):
         channels: of x.
         window: side of the window, odd.
         share: channels of a group.
+        place: of `AttentionConfig`.
     """
 
-    def __init__(self, channels: int, window: int = 7, share: int = 8) -> None:
+    def __init__(self, channels: int, window: int = 7, share: int = 8, place: str = "behind") -> None:
         super().__init__()
         self.window, self.groups = window, channels // share
         self.query, self.key = conv(channels, self.groups, 1), conv(channels, self.groups, 1, bias=False)
         self.geometry = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, self.groups))
         self.out = conv(channels, channels, 1, bias=False)
-        self.gain = nn.Parameter(torch.zeros([]))  # λ
+        self.gain = nn.Parameter(torch.full([], float(place == "between")))  # λ
+        self.unit = place == "between"
         reach = window // 2
         steps = torch.arange(-reach, reach + 1) / max(reach, 1)
         offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
@@ -124,7 +136,7 @@ class LocalAttention(nn.Module):
     offsets: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, h, w) -> the same shape; x itself at initialisation."""
+        """(n, channels, h, w) -> the same shape; x itself where λ is 0."""
         height, width = x.shape[-2:]
         rows = max(1, STRIP // width)
         with torch.autocast(x.device.type, enabled=False):  # 49 small sums want full precision, and are faster with it
@@ -142,8 +154,9 @@ class LocalAttention(nn.Module):
         bottom, r = height if bottom is None else bottom, self.window // 2
         above, below = max(0, top - r), min(height, bottom + r)
         around = (r, r, r - (top - above), r - (below - bottom))
-        q = self.query(x[:, :, top:bottom])
-        k = F.pad(self.key(x[:, :, above:below]), around)
+        compared = unit(x[:, :, above:below]) if self.unit else x[:, :, above:below]
+        q = self.query(compared[:, :, top - above : bottom - above])
+        k = F.pad(self.key(compared), around)
         outside = F.pad(k.new_zeros(1, 1, below - above, width), around, value=1)
         shape = (-1, self.window**2, bottom - top, width)
         k, edge = F.unfold(k, self.window).view(len(x), self.groups, *shape[1:]), F.unfold(outside, self.window)
@@ -193,22 +206,30 @@ def _parts(x: Tensor, window: int) -> list[Tensor]:
     return [x[:, dy : dy + rows, dx : dx + cols] for dy in range(window) for dx in range(window)]
 
 
+def unit(x: Tensor) -> Tensor:
+    """(n, c, h, w) with a root mean square of 1 over the channels of each place."""
+    return x * (x.float().square().mean(1, keepdim=True) + FAINT).rsqrt().to(x.dtype)
+
+
 class AttentionBlock(nn.Module):
-    """Convolution, ReLU, convolution, attention, beside a skip (figure 4); the identity at initialisation.
+    """Convolution, ReLU, convolution beside a skip, with attention behind or before the latter (figure 4); begins as the identity.
 
     Args:
         channels: before and after.
         attention: `GlobalAttention`, `LocalAttention` or `nn.Identity`, on such channels.
+        place: of the attention, of `PLACES`.
     """
 
-    def __init__(self, channels: int, attention: nn.Module) -> None:
+    def __init__(self, channels: int, attention: nn.Module, place: str = "behind") -> None:
         super().__init__()
+        self.between = place == "between"
         self.conv0, self.conv1, self.attention = conv(channels, channels), conv(channels, channels), attention
         nn.init.zeros_(self.conv1.weight)
         nn.init.zeros_(self.conv1.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.attention(self.conv1(F.relu(self.conv0(x))))
+        made = F.relu(self.conv0(x))
+        return x + (self.conv1(self.attention(made)) if self.between else self.attention(self.conv1(made)))
 
 
 class AttentionNetwork(Upscaler):
@@ -221,8 +242,10 @@ class AttentionNetwork(Upscaler):
         c = config or AttentionConfig()
         super().__init__(c, name)
         self.shallow = conv(3, c.width)
-        self.global_blocks = nn.Sequential(*(AttentionBlock(c.width, _global(c)) for _ in range(c.global_blocks)))
-        self.local_blocks = nn.Sequential(*(AttentionBlock(c.width, _local(c)) for _ in range(c.local_blocks)))
+        self.global_blocks = nn.Sequential(
+            *(AttentionBlock(c.width, _global(c), c.place) for _ in range(c.global_blocks))
+        )
+        self.local_blocks = nn.Sequential(*(AttentionBlock(c.width, _local(c), c.place) for _ in range(c.local_blocks)))
         self.up = shuffled(c.width, c.scale)
         self.out = conv(c.width, 3)
         self.begin(self.out)
@@ -233,8 +256,12 @@ class AttentionNetwork(Upscaler):
 
 
 def _global(c: AttentionConfig) -> nn.Module:
-    return GlobalAttention(c.width, c.reduction, c.window) if c.attention in ("both", "global") else nn.Identity()
+    return (
+        GlobalAttention(c.width, c.reduction, c.window, c.place) if c.attention in ("both", "global") else nn.Identity()
+    )
 
 
 def _local(c: AttentionConfig) -> nn.Module:
-    return LocalAttention(c.width, c.local_window, c.share) if c.attention in ("both", "local") else nn.Identity()
+    return (
+        LocalAttention(c.width, c.local_window, c.share, c.place) if c.attention in ("both", "local") else nn.Identity()
+    )
