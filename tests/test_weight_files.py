@@ -80,7 +80,9 @@ def test_numbers_beyond_half_precision_keep_their_own(tmp_path):
     norm.running_var.fill_(1e5)
     save_prior(tmp_path / "style.safetensors", network, {})
     kept = {k: v.dtype for k, v in load_file(tmp_path / "style.safetensors").items() if v.is_floating_point()}
-    assert [k for k, kind in kept.items() if kind != torch.float16] == [f"style_encoder.{len(network.style_encoder) - 2}.running_var"]
+    assert [k for k, kind in kept.items() if kind != torch.float16] == [
+        f"style_encoder.{len(network.style_encoder) - 2}.running_var"
+    ]
     assert torch.equal(load_degradation(tmp_path / "style.safetensors").style_encoder[-2].running_var, norm.running_var)
 
 

@@ -113,10 +113,10 @@ def test_global_attention_reaches_every_place_of_its_window():
 def test_local_weights_sum_to_one_also_at_the_border():
     layer, x = awake(LocalAttention(8, 5, 4)), torch.randn(2, 8, 6, 7)
     weights = layer.weights(x)
-    assert weights.shape == (25, 2, 6, 7, 2)
-    assert torch.allclose(weights.sum(0), torch.ones(2, 6, 7, 2))
+    assert weights.shape == (2, 2, 25, 6, 7)
+    assert torch.allclose(weights.sum(2), torch.ones(2, 2, 6, 7))
     assert bool((weights >= 0).all())
-    assert not weights[:12, :, 0, 0].any()  # above and left of the corner
+    assert not weights[:, :, :12, 0, 0].any()  # above and left of the corner
     same = torch.full((1, 8, 6, 7), 0.3)  # a weighted mean of equal values is that value
     assert torch.allclose(layer(same), same + layer.gain * layer.out(same), atol=1e-5)
 
@@ -141,8 +141,8 @@ def test_local_attention_is_equations_10_and_11():
 
 
 def test_the_gradient_of_windows_is_that_of_finite_differences():
-    weights = torch.rand(9, 2, 3, 4, 2, dtype=torch.float64, requires_grad=True)
-    padded = torch.randn(2, 5, 6, 2, 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(2, 2, 9, 3, 4, dtype=torch.float64, requires_grad=True)
+    padded = torch.randn(2, 2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda w, x: WindowMean.apply(w, x, 3), (weights, padded))
 
 

@@ -215,7 +215,7 @@ def test_shipped_recipes_take_a_step(name, tmp_path, faces):
     held = small_ones if recipe.held else []
     paths = {"data": [str(faces / "sharp")], "real": small_ones, "held": held, "out": str(tmp_path / "run")}
     side = recipe.generator.lr_size
-    small = replace(recipe, batch=4, images=4, native=(16, 96) if side == 16 else (32, 96), **paths)
+    small = replace(recipe, batch=4, images=4, native=(16, 96) if side == 16 else (32, 96), init="", **paths)
     model = load_degradation(train(small))
     assert (model.hr_size, model.lr_size, model.noise_dim) == (4 * side, side, 256)
     (line,) = lines(small)

@@ -148,7 +148,7 @@ class LocalAttention(nn.Module):
         """What the rows from `top` to `bottom` of x (n, channels, h, w) see of their windows.
 
         Returns:
-            (window², n, rows, w, groups), summing to 1 over the first axis; windows are read row by row.
+            (n, groups, window², rows, w), summing to 1 over the windows, which are read row by row.
         """
         height, width = x.shape[-2:]
         bottom, r = height if bottom is None else bottom, self.window // 2
@@ -161,19 +161,19 @@ class LocalAttention(nn.Module):
         shape = (-1, self.window**2, bottom - top, width)
         k, edge = F.unfold(k, self.window).view(len(x), self.groups, *shape[1:]), F.unfold(outside, self.window)
         prior = self.geometry(self.offsets).t()[:, :, None, None]
-        logits = prior - (q[:, :, None] - k).square()
-        weights = logits.masked_fill(edge.view(1, 1, *shape[1:]) > 0, -math.inf).softmax(2)
-        return weights.permute(2, 0, 3, 4, 1).contiguous()
+        prior = prior.masked_fill(edge.view(1, 1, *shape[1:]) > 0, -math.inf)
+        apart = q[:, :, None] - k
+        return torch.addcmul(prior, apart, apart, value=-1).softmax(2)
 
     def _strip(self, x: Tensor, top: int, bottom: int) -> Tensor:
         """The weighted means of rows from `top` to `bottom`, (n, channels, rows, w)."""
         height, r = x.shape[2], self.window // 2
         above, below = max(0, top - r), min(height, bottom + r)
-        weights = self.weights(x, top, bottom)
-        padded = F.pad(x[:, :, above:below], (r, r, r - (top - above), r - (below - bottom))).permute(0, 2, 3, 1)
-        padded = padded.unflatten(-1, (self.groups, -1)).contiguous()
-        mean: Tensor = WindowMean.apply(weights, padded, self.window)
-        return mean.flatten(3).permute(0, 3, 1, 2)
+        padded = F.pad(x[:, :, above:below].contiguous(), (r, r, r - (top - above), r - (below - bottom)))
+        mean: Tensor = WindowMean.apply(
+            self.weights(x, top, bottom), padded.unflatten(1, (self.groups, -1)), self.window
+        )
+        return mean.flatten(1, 2)
 
 
 class WindowMean(torch.autograd.Function):
@@ -181,29 +181,30 @@ class WindowMean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, padded: Tensor, window: int) -> Tensor:
-        """weights (window², n, h, w, groups), padded (n, h + window - 1, w + window - 1, groups, m) -> (n, h, w, groups, m)."""
+        """weights (n, groups, window², h, w), padded (n, groups, m, h + window - 1, w + window - 1) -> (n, groups, m, h, w)."""
         ctx.save_for_backward(weights, padded)
         ctx.window = window
-        mean = padded.new_zeros(*weights.shape[1:], padded.shape[-1])
-        for weight, part in zip(weights, _parts(padded, window), strict=True):
-            mean.addcmul_(weight[..., None], part)
+        mean = padded.new_zeros(*padded.shape[:3], *weights.shape[-2:])
+        for weight, part in zip(weights.split(1, 2), _parts(padded, window), strict=True):
+            mean.addcmul_(weight, part)
         return mean
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
         weights, padded = ctx.saved_tensors
         of_weights, of_padded, slope = torch.empty_like(weights), torch.zeros_like(padded), slope.contiguous()
-        places = zip(weights, of_weights, _parts(padded, ctx.window), _parts(of_padded, ctx.window), strict=True)
-        for weight, of_weight, part, of_part in places:
-            torch.sum(slope * part, -1, out=of_weight)
-            of_part.addcmul_(weight[..., None], slope)
+        each = torch.empty_like(slope)
+        places = zip(weights.split(1, 2), _parts(padded, ctx.window), _parts(of_padded, ctx.window), strict=True)
+        for i, (weight, part, of_part) in enumerate(places):
+            torch.sum(torch.mul(slope, part, out=each), 2, out=of_weights[:, :, i])
+            of_part.addcmul_(weight, slope)
         return of_weights, of_padded, None
 
 
 def _parts(x: Tensor, window: int) -> list[Tensor]:
-    """What each place of a window sees, row by row: views of x (n, H, W, …)."""
-    rows, cols = x.shape[1] - window + 1, x.shape[2] - window + 1
-    return [x[:, dy : dy + rows, dx : dx + cols] for dy in range(window) for dx in range(window)]
+    """What each place of a window sees, row by row: views of x (…, H, W)."""
+    rows, cols = x.shape[-2] - window + 1, x.shape[-1] - window + 1
+    return [x[..., dy : dy + rows, dx : dx + cols] for dy in range(window) for dx in range(window)]
 
 
 def unit(x: Tensor) -> Tensor:
