@@ -20,10 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from preimage.cli import main
+from preimage.degrade.style_vae import StyleVAE, StyleVAEConfig
 from preimage.errors import OutputError, WeightsError
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.weight_files import read_metadata, read_module, save_prior
-from preimage.weights import describe_weights, load_prior
+from preimage.weights import describe_weights, load_degradation, load_prior
 
 CONFIG = StyleGAN2Config(8, 64, 8, 8, 8, 2)
 TRAINED = {"images_seen": 123, "recipe": {"batch": 4}, "data": ["a.zip"]}
@@ -70,6 +71,19 @@ def test_round_trip_in_half_precision(path, prior):
         assert torch.allclose(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-6), key
     assert torch.allclose(loaded.sample([0, 1]), prior.sample([0, 1]), atol=0.02)
     assert torch.equal(read_module(path).sample([0]), loaded.sample([0]))
+
+
+def test_numbers_beyond_half_precision_keep_their_own(tmp_path):
+    """Such as spreads of a styleVAE's descriptions; everything else is halved."""
+    network = StyleVAE(StyleVAEConfig(16, 4, 5, 6, 1, 1), "style").eval()
+    norm = network.style_encoder[-2]
+    norm.running_var.fill_(1e5)
+    save_prior(tmp_path / "style.safetensors", network, {})
+    kept = {k: v.dtype for k, v in load_file(tmp_path / "style.safetensors").items() if v.is_floating_point()}
+    assert [k for k, kind in kept.items() if kind != torch.float16] == [
+        f"style_encoder.{len(network.style_encoder) - 2}.running_var"
+    ]
+    assert torch.equal(load_degradation(tmp_path / "style.safetensors").style_encoder[-2].running_var, norm.running_var)
 
 
 def test_file_says_what_it_is(path):

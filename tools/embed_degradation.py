@@ -2,8 +2,8 @@
 
     python tools/embed_degradation.py runs/degradation-gan-64to16/degradation.safetensors --description "…" --metrics realism.json
 
-`--metrics` is what `benchmarks/degradation_realism.py --out` wrote for the same file. One that is farther from natively small
-faces than bicubic downscaling is refused.
+`--metrics` is what `benchmarks/degradation_realism.py --out` wrote for the same file, or `benchmarks/ssrvae_tables.py styles --out`.
+One that is farther from natively small faces than bicubic downscaling is refused.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ LIMIT = 5_000_000  # bytes
 def measured(path: Path, file: Path) -> dict[str, Any]:
     """What was measured, with the command that measures it again."""
     found: dict[str, Any] = json.loads(path.read_text())
+    if "rows" in found:
+        plain, *made = (found["rows"][n] for n in found["rows"] if n == "bicubic" or ", styles of " in n)
+        _refuse(path, [key for key in plain if key.startswith("fd-") and any(row[key] >= plain[key] for row in made)])
+        return found
     for judge, sets in found["distances"].items():
         if judge not in found["training_features"] and any(
             sets["network"][real]["fd"] >= sets["bicubic"][real]["fd"] for real in sets["network"]
         ):
-            raise SystemExit(f"{path}: by fd-{judge} bicubic is nearer to natively small faces; train on.")
+            _refuse(path, [f"fd-{judge}"])
     name = read_metadata(file)["name"]
     command = f"python benchmarks/degradation_realism.py --degradation {name}"
     return {"command": command} | {k: v for k, v in found.items() if k != "model"}
+
+
+def _refuse(path: Path, judges: list[str]) -> None:
+    if judges:
+        raise SystemExit(f"{path}: by {', '.join(judges)} bicubic is nearer to natively small faces; train on.")
 
 
 def main() -> None:

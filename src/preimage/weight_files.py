@@ -258,7 +258,7 @@ def save_prior(
         prior: a prior or another network, a module with `metadata()` -> {"architecture", "config"}, and a `name`.
         trained: recipe, images seen, data.
         licence: of the weights.
-        dtype: of the tensors in the file; they are read as float32.
+        dtype: of the tensors in the file, those aside with numbers that it cannot hold; they are read as float32.
         degradations, looked_through: of its `Declaration`; what it looked through before it went on is added.
         bound_to: the prior that it was trained for.
     """
@@ -285,5 +285,6 @@ def save_prior(
         "licence": licence,
     }
     state = {k: v.detach().cpu().contiguous() for k, v in prior.state_dict().items()}
-    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    narrow = {k: v.to(dtype) for k, v in state.items() if v.is_floating_point()}
+    state |= {k: v for k, v in narrow.items() if bool(v.isfinite().all())}
     write_bytes_atomic(path, save(state, metadata))

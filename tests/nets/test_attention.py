@@ -11,12 +11,14 @@ from preimage.errors import WeightsError
 from preimage.nets import attention
 from preimage.nets.attention import (
     ATTENTION,
+    PLACES,
     AttentionBlock,
     AttentionConfig,
     AttentionNetwork,
     GlobalAttention,
     LocalAttention,
     WindowMean,
+    unit,
 )
 
 TINY = {"width": 8, "global_blocks": 1, "local_blocks": 1, "reduction": 4, "share": 4, "local_window": 3, "lr_size": 8}
@@ -62,10 +64,24 @@ def test_blocks_begin_as_the_identity(layer):
     assert float((block(x) - x).detach().abs().mean()) > 0.01
 
 
-def test_with_and_without_attention_begin_as_the_same_function():
+@pytest.mark.parametrize("layer", [GlobalAttention(8, 4, place="between"), LocalAttention(8, 3, 4, "between")])
+def test_attention_between_the_convolutions_works_from_the_start(layer):
+    """Its block is the identity, yet features of any size are compared at unit size, and its scalar is 1."""
+    x, block = torch.randn(2, 8, 5, 7), AttentionBlock(8, layer, "between")
+    assert torch.equal(block(x), x)
+    assert float(layer.gain.detach()) == 1
+    assert not torch.allclose(layer(x), x, atol=1e-3)
+    assert torch.allclose(unit(x).square().mean(1), torch.ones(2, 5, 7), atol=1e-4)
+    assert torch.allclose(layer(300 * x), 300 * layer(x), rtol=1e-3, atol=1e-2)
+    awake(block)
+    assert torch.equal(block(x), x + block.conv1(layer(F.relu(block.conv0(x)))))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_with_and_without_attention_begin_as_the_same_function(place):
     made = []
     for kind in ATTENTION:
-        network = AttentionNetwork(AttentionConfig(attention=kind, **TINY))
+        network = AttentionNetwork(AttentionConfig(attention=kind, place=place, **TINY))
         parts = made[0][0].state_dict() if made else network.state_dict()
         network.load_state_dict({k: v for k, v in parts.items() if k in network.state_dict()}, strict=False)
         made.append((network, network(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)))))
@@ -97,10 +113,10 @@ def test_global_attention_reaches_every_place_of_its_window():
 def test_local_weights_sum_to_one_also_at_the_border():
     layer, x = awake(LocalAttention(8, 5, 4)), torch.randn(2, 8, 6, 7)
     weights = layer.weights(x)
-    assert weights.shape == (25, 2, 6, 7, 2)
-    assert torch.allclose(weights.sum(0), torch.ones(2, 6, 7, 2))
+    assert weights.shape == (2, 2, 25, 6, 7)
+    assert torch.allclose(weights.sum(2), torch.ones(2, 2, 6, 7))
     assert bool((weights >= 0).all())
-    assert not weights[:12, :, 0, 0].any()  # above and left of the corner
+    assert not weights[:, :, :12, 0, 0].any()  # above and left of the corner
     same = torch.full((1, 8, 6, 7), 0.3)  # a weighted mean of equal values is that value
     assert torch.allclose(layer(same), same + layer.gain * layer.out(same), atol=1e-5)
 
@@ -125,14 +141,15 @@ def test_local_attention_is_equations_10_and_11():
 
 
 def test_the_gradient_of_windows_is_that_of_finite_differences():
-    weights = torch.rand(9, 2, 3, 4, 2, dtype=torch.float64, requires_grad=True)
-    padded = torch.randn(2, 5, 6, 2, 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(2, 2, 9, 3, 4, dtype=torch.float64, requires_grad=True)
+    padded = torch.randn(2, 2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda w, x: WindowMean.apply(w, x, 3), (weights, padded))
 
 
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("strip", [1, 7 * 3, 7 * 4])
-def test_strips_of_the_local_attention_change_nothing(monkeypatch, strip):
-    layer, x = awake(LocalAttention(8, 5, 4)), torch.randn(2, 8, 10, 7)
+def test_strips_of_the_local_attention_change_nothing(monkeypatch, strip, place):
+    layer, x = awake(LocalAttention(8, 5, 4, place)), torch.randn(2, 8, 10, 7)
     whole = layer(x)
     monkeypatch.setattr(attention, "STRIP", strip)
     assert torch.allclose(layer(x), whole, atol=1e-6)
@@ -165,6 +182,7 @@ def test_gradients_reach_everything():
     ("settings", "message"),
     [
         ({"attention": "most"}, "'most' is not one of both"),
+        ({"place": "before"}, "place 'before' is not one of behind, between"),
         ({"scale": 3}, r"scale \(3\) must be one of 2, 4, 8"),
         ({"width": 20}, r"width \(20\) must be a multiple of share"),
         ({"local_window": 4}, "odd"),

@@ -100,6 +100,21 @@ def test_interrupted_after_every_line(whole, recipe):
         assert [line[key] for line in lines(whole)] == pytest.approx([line[key] for line in lines(recipe)], rel=1e-3)
 
 
+def test_a_run_that_starts_from_another_styleVAE(whole, recipe):
+    """Its first export is that one's weights, also for pictures of another size; one of another shape is refused."""
+    first = Path(whole.out) / "degradation.safetensors"
+    larger = replace(whole.generator, hr_size=64, lr_size=16)
+    path = train(replace(recipe, generator=larger, init=str(first), images=4, log=4, lr_g=1e-12))
+    expected, found = load_file(first), load_file(path)
+    described = {k for k in expected if "running" in k or "tracked" in k}  # taken from its own photos
+    assert all(torch.allclose(found[k], expected[k]) for k in expected.keys() - described)
+    assert read_metadata(path)["trained"]["recipe"]["init"] == first.name
+    for change in ({"width": 8}, {"hr_size": 16}):
+        shape = replace(whole.generator, **change)
+        with pytest.raises(RecipeError, match="init: tiny"):
+            train(replace(recipe, generator=shape, init=str(first), out=recipe.out + "-other"))
+
+
 def test_the_divergence_is_that_of_two_gaussians():
     mean, log_spread = torch.randn(3, 4), 0.3 * torch.randn(3, 4)
     theirs = torch.distributions.kl_divergence(
@@ -200,7 +215,7 @@ def test_shipped_recipes_take_a_step(name, tmp_path, faces):
     held = small_ones if recipe.held else []
     paths = {"data": [str(faces / "sharp")], "real": small_ones, "held": held, "out": str(tmp_path / "run")}
     side = recipe.generator.lr_size
-    small = replace(recipe, batch=4, images=4, native=(16, 96) if side == 16 else (32, 96), **paths)
+    small = replace(recipe, batch=4, images=4, native=(16, 96) if side == 16 else (32, 96), init="", **paths)
     model = load_degradation(train(small))
     assert (model.hr_size, model.lr_size, model.noise_dim) == (4 * side, side, 256)
     (line,) = lines(small)

@@ -27,7 +27,7 @@ from preimage.nets.baselines import (
     SRResNetConfig,
 )
 from preimage.train.recipes import TRAINERS, list_recipes, load_recipe, recipe_summary
-from preimage.train.upsampler import build_run, describe, train
+from preimage.train.upsampler import build_run, cropped, describe, train
 from preimage.train.upsampler_settings import EDSRRecipe, RDNRecipe, Recipe, SRCNNRecipe, SRResNetRecipe
 from preimage.weight_files import read_declaration, read_metadata, save_prior
 from preimage.weights import load_upsampler
@@ -142,6 +142,28 @@ def test_a_run_that_starts_from_another_network(recipe, tmp_path):
             train(replace(other, init=str(first), out=str(tmp_path / "y")))
 
 
+def test_squares_of_faces_and_photos_lie_at_the_same_places(recipe):
+    torch.manual_seed(0)
+    photos = torch.rand(40, 3, 5, 5)
+    faces = photos.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    big, small = cropped(faces, photos, 3)
+    assert torch.equal(big, small.repeat_interleave(4, 2).repeat_interleave(4, 3))
+    corners = [
+        (x.unfold(1, 3, 1).unfold(2, 3, 1) == y[:, None, None]).all((-1, -2)).all(0)
+        for x, y in zip(photos, small, strict=True)
+    ]
+    assert all(int(found.sum()) == 1 for found in corners)
+    assert bool(torch.stack(corners).any(0).all())  # every place is drawn
+    whole = [t.contiguous() for t in cropped(faces, photos, 5)]
+    assert all(torch.equal(x, y) for x, y in zip(whole, (faces, photos), strict=True))
+    for adversary in (0.0, 0.1):  # whose discriminator sees the squares
+        shape = replace(recipe.generator, lr_size=6)
+        run = replace(
+            recipe, generator=shape, crop=4, adversary=adversary, discriminator=4, out=f"{recipe.out}-{adversary}"
+        )
+        assert load_upsampler(train(run)).config.lr_size == 6
+
+
 def test_what_its_start_looked_through_may_not_judge_it_either(recipe, tmp_path):
     network = AttentionNetwork(recipe.generator, "tiny")
     save_prior(tmp_path / "start.safetensors", network, {}, looked_through=["squeezenet11-keras"])
@@ -179,6 +201,8 @@ def test_every_degradation(recipe, tmp_path):
         ({"hold": 0}, r"hold \(0\)"),
         ({"native": (48, 16)}, r"native \(\[48, 16\]\) must be"),
         ({"precision": "fp8"}, "precision: 'fp8'"),
+        ({"crop": 5}, "crop: photos have 4 pixels a side, not 5; 0 takes them whole"),
+        ({"crop": -1}, r"crop \(-1\) must be 0 or"),
         ({"adversary": -1.0}, r"adversary \(-1\.0\)"),
         ({"adversary": 1.0, "generator": AttentionConfig(lr_size=6)}, "multiple of 16 pixels, not 24"),
     ],

@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preimage.declaration import declared, remember
 from preimage.degrade.style_vae import StyleVAE, reduction
+from preimage.errors import RecipeError
 from preimage.nets.residual import ResidualDiscriminator
 from preimage.train import losses
 from preimage.train.augment import augment
@@ -29,6 +31,7 @@ from preimage.train.start import start_accelerator, start_run
 from preimage.train.style_vae_settings import Critics as Critics
 from preimage.train.style_vae_settings import Recipe as Recipe
 from preimage.weight_files import save_prior
+from preimage.weights import load_degradation
 
 SHOWN = 8  # faces in a grid
 DRAWN = 3  # rows of it in styles from the Gaussian
@@ -59,9 +62,27 @@ class Judges(nn.Module):
 def build_run(recipe: Recipe) -> tuple[StyleVAE, Judges, torch.optim.Optimizer, torch.optim.Optimizer]:
     """The styleVAE, its critics and their optimisers, as a run starts with them."""
     g, d = StyleVAE(recipe.generator, recipe.name), Judges(recipe)
+    if recipe.init:
+        inherit(g, load_degradation(recipe.init))
     opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr_g, betas=recipe.betas)
     opt_d = torch.optim.Adam(d.parameters(), lr=recipe.lr_d, betas=recipe.betas)
     return g, d, opt_g, opt_d
+
+
+def inherit(g: StyleVAE, start: Any) -> None:
+    """Give a styleVAE the weights of another of its shape, and what that one declares to have looked through.
+
+    Raises:
+        RecipeError: another network, or one of another shape; only the sizes of pictures may differ.
+    """
+    had, sizes = getattr(start, "config", None), {"hr_size": g.config.hr_size, "lr_size": g.config.lr_size}
+    if not isinstance(start, StyleVAE) or replace(start.config, **sizes) != g.config:
+        raise RecipeError(f"init: {start.name} has the shape {had}, and the recipe has {g.config}; make them equal.")
+    try:
+        g.load_state_dict(start.state_dict())
+    except RuntimeError:
+        raise RecipeError(f"init: {start.name} halves its pictures another number of times: {had}.") from None
+    remember(g, declared(start))
 
 
 def divergence(mean: Tensor, log_spread: Tensor) -> Tensor:
@@ -201,7 +222,8 @@ def export(average: StyleVAE, recipe: Recipe, run: Run) -> Path:
     path = run.folder / "degradation.safetensors"
     if run.accelerator.is_main_process:
         data, real, held = ([plain_source(s) for s in paths] for paths in (recipe.data, recipe.real, recipe.held))
-        about = asdict(replace(recipe, out="", data=data, real=real, held=held))
+        init = Path(recipe.init).name
+        about = asdict(replace(recipe, out="", data=data, real=real, held=held, init=init))
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": [*data, *real]}
         save_prior(path, average, trained, looked_through=())
     run.accelerator.wait_for_everyone()
@@ -211,7 +233,7 @@ def export(average: StyleVAE, recipe: Recipe, run: Run) -> Path:
 def describe(recipe: Recipe) -> str:
     """Sizes of the networks that the recipe would train, without needing its data."""
     with torch.device("meta"):
-        g, d, *_ = build_run(recipe)
+        g, d, *_ = build_run(replace(recipe, init=""))
     parts: Sequence[tuple[str, nn.Module]] = (
         ("styleVAE", g), ("discriminator", d.adversary), ("statistic of the mutual information", d.statistic),
     )  # fmt: skip

@@ -63,6 +63,7 @@ class Recipe:
         precision: fp32 or bf16 feature maps.
         snapshot, log: pictures between two grids and saved states; between two lines of stats.jsonl.
         seed: of everything random.
+        init: an exported styleVAE of this shape to start from, by name or path; its pictures may have had other sizes.
         name: of the exported network.
     """
 
@@ -94,6 +95,7 @@ class Recipe:
     snapshot: int = 160_000
     log: int = 3_200
     seed: int = 0
+    init: str = ""
     name: str = "style-vae"
 
     def __post_init__(self) -> None:

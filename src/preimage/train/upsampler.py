@@ -56,7 +56,7 @@ def build_run(
     opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr_g, betas=recipe.betas)
     if not recipe.adversary:
         return g, None, opt_g, None
-    d = SRGANDiscriminator(g.resolution, recipe.discriminator)
+    d = SRGANDiscriminator(recipe.seen, recipe.discriminator)
     return g, d, opt_g, torch.optim.Adam(d.parameters(), lr=recipe.lr_d, betas=recipe.betas)
 
 
@@ -103,6 +103,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         set_rates((opt_g,) if opt_d is None else (opt_g, opt_d), rates[: 1 if opt_d is None else 2])
         hr = next(stream).contiguous(memory_format=torch.channels_last)
         lr = degrade(hr)
+        if recipe.crop:
+            hr, lr = cropped(hr, lr, recipe.crop)
         with torch.autocast(**autocast):
             made = g(lr)
         l1 = F.l1_loss(made, hr)
@@ -142,6 +144,25 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop:
             break
     return path
+
+
+def cropped(faces: Tensor, photos: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The same square of each face and of its photo, drawn from torch's own generator for each of them.
+
+    Args:
+        faces, photos: (n, 3, R, R) and (n, 3, r, r), R a multiple of r.
+        side: of the squares of photos.
+    """
+    factor, places = faces.shape[-1] // photos.shape[-1], photos.shape[-1] - side + 1
+    corners = torch.randint(places, (len(photos), 2)).tolist()
+
+    def squares(pictures: Tensor, times: int) -> Tensor:
+        length = times * side
+        each = zip(pictures, corners, strict=True)
+        found = [x[:, times * y : times * y + length, times * z : times * z + length] for x, (y, z) in each]
+        return torch.stack(found).contiguous(memory_format=torch.channels_last)
+
+    return squares(faces, factor), squares(photos, 1)
 
 
 def photos_of(held: Pictures, degrade: Degrader, recipe: Recipe, model: Upscaler) -> tuple[Tensor, Tensor]:
