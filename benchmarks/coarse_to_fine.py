@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.5, 0.8])
     parser.add_argument("--prior", default=None)
     parser.add_argument("--branches", default=None, help="learned side outputs of the prior; default: its own")
-    parser.add_argument("--preset", default="default")
+    parser.add_argument("--preset", default="stylegan")
     parser.add_argument("--stop", type=float, default=None, help="other than the preset's; 0 runs all steps")
     parser.add_argument("--weights", type=Path, default=Path("../shared/weights"), help="folder of feature networks")
     parser.add_argument(
