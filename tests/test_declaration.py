@@ -305,8 +305,8 @@ def test_a_network_of_another_kind_is_refused(networks, prior_file):
             load("faces64")
         with pytest.raises(WeightsError, match="is a class, not a"):
             load("some.module:Class")
-    with pytest.raises(WeightsError, match="no encoder is embedded"):
-        load_network(None, "encoder")
+    with pytest.raises(WeightsError, match="no network of nobody is embedded"):
+        load_network(None, "encoder", family="nobody")
     with pytest.raises(WeightsError, match=r"gone: neither an embedded segmenter \(.*\) nor a file"):
         load_network("gone", "segmenter")
 

@@ -235,8 +235,9 @@ def test_half_precision(recipe):
 
 def test_what_it_looked_through(recipe):
     shown = replace(recipe, identity=1.0, adversary=0.1, critic=replace(recipe.critic, kind="projected"))
-    assert looked_through(shown) == ("mobilefacenet", "efficientnet-lite0")
-    assert looked_through(recipe) == ()
+    assert looked_through(shown, 1) == ("mobilefacenet", "efficientnet-lite0")
+    assert looked_through(recipe, 1) == ()
+    assert looked_through(replace(shown, largest=16, largest_images=8), 8) == ()  # neither has had its turn
 
 
 # ----------------------------------------------------------------------------------------------------- what is refused

@@ -242,7 +242,7 @@ def export(recipe: Recipe, average: nn.Module, prior: Any, run: Run) -> Path:
             )
         )
         trained: dict[str, Any] = {"images_seen": run.progress.images, "recipe": about, "data": data}
-        seen = looked_through(recipe)
+        seen = looked_through(recipe, run.progress.images)
         if recipe.end_to_end:
             prior = (
                 copy.deepcopy(prior_of(average, prior)).half().float()

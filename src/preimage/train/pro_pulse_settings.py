@@ -177,8 +177,10 @@ def stage_of(recipe: Recipe, images: int) -> int:
     return min(stages, 1 + since // recipe.stage_images) if recipe.stage_images else stages
 
 
-def looked_through(recipe: Recipe) -> tuple[str, ...]:
-    """The feature networks that a run learns through."""
+def looked_through(recipe: Recipe, images: int) -> tuple[str, ...]:
+    """The feature networks that a run has learned through after so many pictures."""
+    if images <= recipe.largest_images:
+        return ()
     names = [recipe.identity_network] if recipe.identity else []
     if recipe.adversary and recipe.critic.kind == "projected":
         names.append(recipe.critic.features)
