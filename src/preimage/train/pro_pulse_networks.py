@@ -12,11 +12,11 @@ from torch import nn
 from preimage.errors import RecipeError
 from preimage.generate.prior import inverse_leaky_relu, sphere_to_w
 from preimage.measure.networks import load_network
-from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.nets.feature_network import FeatureNetwork
 from preimage.nets.features import load_features
 from preimage.nets.pro_pulse import ProPulseEncoder
-from preimage.train.pro_pulse_settings import Critic, Recipe
+from preimage.train.discriminator import make_discriminator
+from preimage.train.pro_pulse_settings import Recipe
 
 
 class EndToEnd(nn.Module):
@@ -37,17 +37,8 @@ def build_run(recipe: Recipe, prior: Any = None) -> tuple[nn.Module, Any, torch.
     opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr, betas=recipe.betas)
     if not recipe.adversary:
         return g, None, opt_g, None
-    d = build_critic(recipe.critic, recipe.encoder.hr_size)
+    d = make_discriminator(recipe.critic, recipe.encoder.hr_size, "critic")
     return g, d, opt_g, torch.optim.Adam(d.parameters(), lr=recipe.lr_critic, betas=(0.0, 0.99))
-
-
-def build_critic(c: Critic, side: int) -> StyleGAN2Discriminator | ProjectedDiscriminator:
-    """The critic of pictures of this side."""
-    if c.kind == "stylegan2":
-        return StyleGAN2Discriminator(side, c.channel_base, c.channel_max, c.group)
-    return ProjectedDiscriminator(
-        load_features(c.features, c.feature_weights), c.feature_size, c.width, c.pixel_width, side
-    )
 
 
 def encoder_of(g: nn.Module) -> ProPulseEncoder:

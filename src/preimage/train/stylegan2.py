@@ -20,12 +20,12 @@ from preimage.generate.style_prior import StylePrior
 from preimage.generate.stylegan2 import StyleGAN2
 from preimage.nets.conditional import ConditionalGenerator
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
-from preimage.nets.features import FEATURE_NETWORKS, load_features
 from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.ada import OverfittingControl
 from preimage.train.augment import augment
 from preimage.train.data import load_pictures
+from preimage.train.discriminator import make_discriminator
 from preimage.train.loop import average_decay, compiled, evaluating, every, set_rates, update_average
 from preimage.train.start import start_accelerator, start_run
 from preimage.train.stylegan2_settings import LOSSES, DiscriminatorSettings, Recipe, lazy, rates
@@ -42,15 +42,7 @@ def build_discriminator(recipe: Recipe) -> Discriminator:
     Raises:
         RecipeError: a projected one without the file of its feature network.
     """
-    d, side = recipe.discriminator, recipe.generator.resolution
-    if d.kind == "stylegan2":
-        return StyleGAN2Discriminator(side, d.channel_base, d.channel_max, d.group)
-    if d.features not in FEATURE_NETWORKS:
-        raise RecipeError(f"discriminator.features: {d.features!r}; there are {', '.join(FEATURE_NETWORKS)}.")
-    if not d.feature_weights and FEATURE_NETWORKS[d.features].package is None:
-        raise RecipeError("discriminator.feature_weights: give the safetensors file of the feature network.")
-    network = load_features(d.features, d.feature_weights)
-    return ProjectedDiscriminator(network, d.feature_size, d.width, d.pixel_width, side)
+    return make_discriminator(recipe.discriminator, recipe.generator.resolution)
 
 
 def build_run(recipe: Recipe) -> tuple[StyleGAN2, Discriminator, torch.optim.Optimizer, torch.optim.Optimizer]:
