@@ -16,7 +16,6 @@ import torch
 from preimage.degrade.linear import bicubic
 from preimage.degrade.proof import verify
 from preimage.errors import MethodError
-from preimage.explore import upsample_folder
 from preimage.files import read_jsonl, save_png
 from preimage.fill import Silent
 from preimage.image import read_image
@@ -24,6 +23,7 @@ from preimage.invert.listener import Stop
 from preimage.invert.pulse import Pulse
 from preimage.invert.search import Search
 from preimage.latent_files import load_latents
+from preimage.upsampling import upsample_folder
 from preimage.weight_files import save_prior
 
 CONTROLS = {"steps": 30, "stop": 6e-3, "eps": 1e-4}

@@ -334,7 +334,7 @@ def test_lines_that_lead_elsewhere_are_swept_out(run, tmp_path, capsys):
 
 
 def test_counts_are_of_what_this_run_wrote(tmp_path, tiny_prior, tiny_lr, monkeypatch):
-    from preimage import explore
+    from preimage import upsampling
 
     original = ResultFolder.write
     monkeypatch.setattr(
@@ -342,7 +342,7 @@ def test_counts_are_of_what_this_run_wrote(tmp_path, tiny_prior, tiny_lr, monkey
     )  # another was faster once
     save(tmp_path / "face.png", tiny_lr)
     save_prior(tmp_path / "tiny.safetensors", tiny_prior, {})
-    tally = explore.upsample_folder(
+    tally = upsampling.upsample_folder(
         [tmp_path / "face.png"],
         tmp_path / "out",
         method="toy:Toy",

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from preimage.degrade.linear import LinearOperator as LinearOperator
     from preimage.degrade.linear import make_operator as make_operator
     from preimage.errors import PreimageError as PreimageError
-    from preimage.explore import upsample as upsample
     from preimage.invert.registry import list_methods as list_methods
     from preimage.invert.registry import load as load
+    from preimage.upsampling import upsample as upsample
     from preimage.weights import list_weights as list_weights
     from preimage.weights import load_prior as load_prior
 
@@ -32,7 +32,7 @@ _HOME = {
     "load": "invert.registry",
     "load_prior": "weights",
     "make_operator": "degrade.linear",
-    "upsample": "explore",
+    "upsample": "upsampling",
 }
 __all__ = ["__version__", *_HOME]
 

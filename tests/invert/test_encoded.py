@@ -9,7 +9,6 @@ from preimage.candidates import Candidates
 from preimage.cli import main
 from preimage.degrade.linear import bicubic
 from preimage.errors import MethodError, WeightsError
-from preimage.explore import split_controls
 from preimage.files import read_yaml, save_png
 from preimage.generate.prior import w_to_sphere
 from preimage.invert.encoded import encoded, find_encoder, noise_maps, resampled
@@ -17,6 +16,7 @@ from preimage.invert.nam import SRNAM
 from preimage.invert.problem import Problem
 from preimage.invert.pulse import Pulse
 from preimage.invert.queue import Ask, Row
+from preimage.upsampling import split_controls
 from preimage.weight_files import save_prior
 
 

@@ -7,12 +7,12 @@ import torch
 
 from preimage.cli import main
 from preimage.degrade.linear import bicubic
-from preimage.explore import upsample
 from preimage.files import read_yaml, save_png
 from preimage.invert.nearest import nearest
 from preimage.invert.pulse import Pulse
 from preimage.invert.queue import Ask
 from preimage.invert.search_settings import SearchSettings
+from preimage.upsampling import upsample
 from preimage.weight_files import sha256
 
 SETTINGS = SearchSettings(start_steps=80, lr=0.3, geocross=1e-3, schedule="fixed", trainable_noise=2)

@@ -82,8 +82,8 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
 
 def upsample(options: Namespace) -> int:
     """Candidates for every input; a bad input is reported and skipped."""
-    from preimage.explore import upsample_folder
     from preimage.invert.registry import method_class
+    from preimage.upsampling import upsample_folder
 
     given = options.as_dict()
     controls: dict[str, Any] = given.pop("method")

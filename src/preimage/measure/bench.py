@@ -18,7 +18,6 @@ from preimage.candidates import package_version
 from preimage.collection import Collection
 from preimage.device import resolve_device
 from preimage.errors import MethodError, OperatorError
-from preimage.explore import upsample_folder
 from preimage.files import read_jsonl, save_png, write_text_atomic
 from preimage.fill import Progress, Tally
 from preimage.image import as_picture, open_image, read_image
@@ -35,6 +34,7 @@ from preimage.measure.report import MethodReport, Report
 from preimage.measure.suite import Suite, build_suite
 from preimage.results import is_whole
 from preimage.seeds import parse_seeds
+from preimage.upsampling import upsample_folder
 from preimage.weights import declaration_of
 
 
