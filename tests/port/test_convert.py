@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from stylegan2_layouts import (
@@ -540,3 +541,24 @@ def test_one_command_converts_priors_and_networks_that_measure(
     assert main(["models", "convert", str(path), "-o", str(tmp_path / "x.safetensors")]) == 1
     assert "a diffusion model" in capsys.readouterr().err
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("write", [write_nvidia, write_tensorflow, write_rosinality])
+def test_a_published_layout_of_1024_px_end_to_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write: Callable[[StyleGAN2, Path], Path]
+) -> None:
+    """Narrow, with the rows of the published network: converted, searched for three steps at 64x, and byte-exact."""
+    torch.manual_seed(0)
+    wide = StyleGAN2Config(1024, channel_base=2048, channel_max=8, z_dim=16, w_dim=16, mapping_layers=2)
+    prior = StyleGAN2(wide, "wide").eval().requires_grad_(False)
+    theirs, ours, out = write(prior, tmp_path / "theirs"), tmp_path / "ours.safetensors", tmp_path / "out"
+    photo = Path(__file__).parents[2] / "examples" / "face0.png"
+    assert main(["models", "convert", str(theirs), "-o", str(ours)]) == 0
+    assert load_prior(ours).config == wide
+    search = ["--prior", str(ours), "--method", "pulse", "--preset", "paper", "--method.steps", "3", "--seeds", "0"]
+    assert main(["upsample", str(photo), *search, "-o", str(out)]) == 0
+    assert "1 of them exact" in capsys.readouterr().out
+    (saved,) = out.rglob("seed0000.png")
+    with Image.open(saved) as picture:
+        assert picture.size == (1024, 1024)
+    assert main(["verify", str(out)]) == 0
