@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace, out: Path) -> None:
     preimage(["verify", str(out / "candidate")], threads)
 
     print("\n| | seconds | peak memory, GiB |\n|---|---|---|")
-    print(f"| a training step, one photo, fp32 | {line['seconds']:.0f} | {step.gib:.1f} |")
+    print(f"| a training step, one photo, fp32 | {line['seconds']:.0f} | at most {step.gib:.1f} |")
     print(f"| the same with a grid of one face, state and export | {step.seconds:.0f} | {step.gib:.1f} |")
     print(f"| a candidate, 16 to 512 px, files and all | {candidate.seconds:.0f} | {candidate.gib:.1f} |")
     print(f"\n{torch.__version__}, {options.threads} thread; {file.name}: {file.stat().st_size / 1e6:.0f} MB")
