@@ -19,7 +19,7 @@ from preimage.semantics.labels import flip
 from preimage.train import deepsee as training
 from preimage.train.deepsee import describe, train
 from preimage.train.deepsee_data import Companions, Faces, load_faces, paired, stream
-from preimage.train.deepsee_networks import Judges, build_run, fit, settle
+from preimage.train.deepsee_networks import Judges, at_once, build_run, fit, settle
 from preimage.train.deepsee_settings import VARIANTS, Recipe, References, noise, shape_of, source, word
 from preimage.train.recipes import list_recipes, load_recipe, recipe_summary
 from preimage.weight_files import read_metadata
@@ -273,6 +273,20 @@ def test_statistics_of_the_average_are_those_of_faces(recipe):
     more = g.encode(truth, mask, True) - g.encode(photo, mask, False)
     there = (labels == 2).flatten(1).any(1)
     assert torch.allclose(g.style_mean[2], more[there, 2].mean(0), atol=1e-5)
+
+
+def test_large_pictures_are_looked_at_few_at_a_time(recipe):
+    """A candidate of 512 px takes 5 GiB (docs/deepsee.md), so that a grid of eight or statistics over sixteen go in parts."""
+    wanted = {"deepsee-16to128": 16, "deepsee-32to256": 4, "deepsee-16to512": 2}
+    assert {name: at_once(load_recipe(name)[1]) for name in wanted} == wanted
+    g, found = DeepSEENetwork(shape_of(recipe)).eval(), load_faces(recipe, None)
+    whole, seen = training.grid(g, found), []
+    g.generator.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    assert torch.allclose(training.grid(g, found, 3), whole, atol=1e-5)
+    assert max(seen) == 3
+    settle(g, found, recipe)
+    assert len(whole) == 7 * training.SHOWN
+    assert len(training.grid(g, found.only(np.arange(12) < 2))) == 7 * 2  # no face twice
 
 
 def test_the_gaussian_of_styles():

@@ -23,7 +23,7 @@ from preimage.semantics.labels import coloured
 from preimage.train import losses
 from preimage.train.data import eight_bit, held_back, plain_source
 from preimage.train.deepsee_data import Companions, Faces, Shown, load_faces, paired, stream
-from preimage.train.deepsee_networks import Judges, build_run, set_shared_rates, settle
+from preimage.train.deepsee_networks import Judges, at_once, build_run, set_shared_rates, settle
 from preimage.train.deepsee_settings import VARIANTS, Recipe, References, noise, rates, shape_of, source, word
 from preimage.train.loop import Run, average_decay, every, update_average
 from preimage.train.start import start_accelerator, start_run
@@ -101,7 +101,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         stop = (done or every(recipe.log, begun, run.progress.images)) and run.report(stop_after)
         if stop or done or every(recipe.snapshot, begun, run.progress.images):
             settle(average, faces, recipe)
-            run.snapshot(grid(average, held), columns=7, cell=max(96, g.resolution))
+            run.snapshot(grid(average, held, at_once(recipe)), columns=7, cell=max(96, g.resolution))
             path = export(average, recipe, run)
         if stop:
             break
@@ -192,11 +192,21 @@ def score(
 
 
 @torch.no_grad()
-def grid(model: DeepSEENetwork, faces: Faces) -> Tensor:
-    """Rows of photo, regions, answer, two answers of drawn styles, the answer of the face's own styles, and the face."""
+def grid(model: DeepSEENetwork, faces: Faces, batch: int = SHOWN) -> Tensor:
+    """Rows of photo, regions, answer, two answers of drawn styles, the answer of the face's own styles, and the face.
+
+    Args:
+        model: in eval mode.
+        faces: to show some of, evenly spaced; all where there are few.
+        batch: at a time.
+    """
+    chosen = np.linspace(0, len(faces) - 1, min(SHOWN, len(faces))).round().astype(int).tolist()
+    return torch.cat([_rows(model, faces, chosen[i : i + batch]) for i in range(0, len(chosen), batch)])
+
+
+def _rows(model: DeepSEENetwork, faces: Faces, chosen: Sequence[int]) -> Tensor:
     c, device = model.config, next(model.parameters()).device
     operator = downscaling(c.resolution, c.lr_size).to(device)
-    chosen = np.linspace(0, len(faces) - 1, SHOWN).round().astype(int).tolist()
     truth, labels = (x.to(device) for x in paired(faces, [(i, False) for i in chosen]))
     photo, mask = eight_bit(operator(truth)), mask_of(model, labels)
     small, sharp = model.encode(photo, mask, False), model.encode(truth, mask, True)

@@ -119,8 +119,13 @@ def _counting(network: nn.Module) -> Iterator[None]:
             m.eval()
 
 
+def at_once(recipe: Recipe) -> int:
+    """How many faces the averaged network looks at together: no more pixels than 16 faces of 128, or than a step of the recipe has."""
+    return max(recipe.batch, 16 * 128**2 // max(128, recipe.generator.resolution) ** 2)
+
+
 @torch.no_grad()
-def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 256, batch: int = 16) -> None:
+def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 256, batch: int | None = None) -> None:
     """Measure on faces what the averaged network needs to answer: the statistics of its feature maps, and the Gaussian of styles.
 
     Args:
@@ -128,9 +133,9 @@ def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 2
         faces: to look at.
         recipe: of the run.
         count: how many of them, evenly spaced.
-        batch: at a time.
+        batch: at a time; None: what `at_once` says.
     """
-    device = next(network.parameters()).device
+    device, batch = next(network.parameters()).device, batch or at_once(recipe)
     operator = downscaling(network.config.resolution, network.config.lr_size).to(device)
     chosen = np.linspace(0, len(faces) - 1, min(count, len(faces))).round().astype(int).tolist()
     more: list[Tensor] = []
