@@ -1,4 +1,4 @@
-"""The site: its navigation names every page, links between pages resolve here as well as there, and it builds without a warning."""
+"""The site: its navigation names every page, links between pages resolve here as well as there, printed commands exist, and it builds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
+
+from preimage.cli import COMMANDS, _written_out
 
 ROOT = Path(__file__).parents[1]
 HOOK = runpy.run_path(str(ROOT / "tools" / "docs_site.py"))
@@ -68,6 +71,25 @@ def test_pages_from_beside_docs_keep_their_links():
     moved = HOOK["moved"]
     assert moved("[a](docs/a.md#b) ![c](docs/c.png)") == "[a](a.md#b) ![c](c.png)"
     assert moved("[a](CONTRIBUTING.md#habits) [b](README.md)") == "[a](contributing.md#habits) [b](index.md)"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_printed_commands_name_options_and_scripts_that_exist(page):
+    text = page.read_text().replace("\\\n", " ")
+    printed = re.findall(r"^ *preimage (\S.*)$", text, re.M) + re.findall(r"`preimage ([^`]+)`", text)
+    for line in printed:
+        command, *words = re.split(r"\s+#|\s>\s|&&", line)[0].split()
+        assert command in COMMANDS, f"{page.name}: preimage {line}"
+        if command == "train" and words and words[0].endswith(".yaml"):
+            continue  # a recipe of the reader's own
+        parser = ArgumentParser()
+        COMMANDS[command][1](parser, words)
+        known = {name for action in parser._actions for name in action.option_strings}
+        written = [_written_out(word, command) if command == "upsample" else word for word in words]
+        given = {found[0] for word in written if (found := re.match(r"--?[a-zA-Z][\w.-]*", word))}
+        assert given <= known, f"{page.name}: preimage {line}: no option {', '.join(given - known)}"
+    for script in re.findall(r"\b(?:benchmarks|tools)/\w+\.py", text):
+        assert (ROOT / script).exists(), f"{page.name}: {script}"
 
 
 def test_entries_of_several_names_become_one_each():
