@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import zipfile
-from pathlib import Path
 
 import pytest
+from printed import ROOT, blocks, commands, run_command, run_snippet
 
-from preimage.cli import main
 from preimage.files import save_png
 from preimage.weights import load_prior
 
-ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", TEXT, re.S)
+BLOCKS = blocks(ROOT / "README.md")
 # these install things or run the test suite itself; the Makefile's own text is checked below
 NOT_HERE = ("make ", "git clone", "pip install", "cd ")
 
@@ -35,19 +32,12 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def commands() -> list[str]:
-    lines = [line.split("  #")[0].strip() for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 def test_the_commands_run_in_the_order_they_are_printed(workplace):
     ran = 0
-    for command in commands():
+    for command in (line for kind, block in BLOCKS if kind == "bash" for line in commands(block)):
         if command.startswith(NOT_HERE):
             continue
-        words = shlex.split(command)
-        assert words[0] == "preimage", f"README prints a command that no test runs: {command}"
-        assert main(words[1:]) == 0, command
+        run_command(command, "README.md")
         ran += 1
     assert ran >= 5
 
@@ -57,7 +47,7 @@ def test_the_snippets_run(workplace):
     assert snippets
     names: dict[str, object] = {}
     for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), names)
+        run_snippet(snippet, "README.md", names)
 
 
 def test_the_two_commands_exist():
