@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from preimage.candidates import Candidates, certainty
+from preimage.candidates import Candidates, caption, certainty
 from preimage.errors import InputError, OccupiedError, OutputError
 from preimage.files import (
     append_line,
@@ -200,6 +200,13 @@ class ResultFolder:
 
         return [s for s in seeds if not all(there(seed_file(s, k)) for k in (None, *range(variants)))]
 
+    def picked(self, stem: str) -> list[int]:
+        """The seeds of the picked candidates that are there whole, in the order of picking."""
+        with changing(self.path):
+            self._refresh()
+        lines = [line for (input_, _), line in self.done.items() if input_ == stem and "picked" in line]
+        return [line["seed"] for line in lines if is_whole(self.path / stem / line["file"])]
+
     def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> list[int]:
         """Save every candidate and its line in summary.jsonl; the picture first, so that a line never lies.
 
@@ -232,6 +239,8 @@ class ResultFolder:
             }
             if candidates.edit:
                 line["edit"] = candidates.edit
+            if candidates.share is not None:
+                line |= {"share": finite(float(candidates.share[i]), 4), "picked": candidates.picked}
             if candidates.l1 is not None:
                 line |= {"l1": finite(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
             elif candidates.tolerance:
@@ -286,17 +295,23 @@ class ResultFolder:
             path = self.place(stem) / f"latents{first:04d}.safetensors"
             add_latents(path, candidates, lambda seed: (stem, seed_file(seed)) in self.done)
 
-    def grid(self, stem: str, lr: Tensor, seeds: Iterable[int]) -> Path | None:
-        """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty."""
+    def grid(self, stem: str, lr: Tensor, seeds: Iterable[int], sure: Tensor | None = None) -> Path | None:
+        """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty.
+
+        Args:
+            stem, lr: name of the input, and the input.
+            seeds: which, in this order.
+            sure: (H, W) certainty where more were drawn than are saved; None: that of the saved ones.
+        """
         seeds = [s for s in seeds if (self.path / stem / seed_file(s)).is_file()]
         if not seeds:
             return None
         images = torch.stack([read_image(self.path / stem / seed_file(s)).pixels for s in seeds])
+        if sure is None and len(seeds) > 1:
+            sure = certainty(images)
+        captions = [caption(s, self.done.get((stem, seed_file(s)), {}).get("share")) for s in seeds]
         path = self.path / stem / "grid.png"
-        save_png(
-            path,
-            candidate_grid(lr, images, [f"seed {s}" for s in seeds], certainty(images) if len(seeds) > 1 else None),
-        )
+        save_png(path, candidate_grid(lr, images, captions, sure))
         return path
 
 
