@@ -130,17 +130,22 @@ def paste(photo: Tensor, face: Tensor, corners: Tensor, feather: float = FEATHER
     Raises:
         InputError: corners of no square, a face that is none, or a feather out of range.
     """
+    return put(photo.clone(), face, corners, feather)
+
+
+def put(photo: Tensor, face: Tensor, corners: Tensor, feather: float = FEATHER) -> Tensor:
+    """`paste` into the photo itself, which comes back; for several faces of a large one."""
     if face.ndim != 3 or face.shape[-1] != face.shape[-2] or face.shape[0] != photo.shape[0]:
         raise InputError(f"face: {tuple(face.shape)}, but a square one (3, R, R) is pasted.")
     if not 0 < feather <= 0.5:
         raise InputError(f"feather ({feather}) must be above 0 and no more than 0.5.")
-    native, made = native_side(corners), photo.clone()
+    native = native_side(corners)
     corners = corners.double()
     height, width = photo.shape[-2:]
     low, high = corners.amin(0).floor().long().tolist(), corners.amax(0).ceil().long().tolist()
     left, top, right, bottom = max(low[0], 0), max(low[1], 0), min(high[0], width), min(high[1], height)
     if left >= right or top >= bottom:
-        return made
+        return photo
     rows, columns = torch.arange(top, bottom).double() + 0.5, torch.arange(left, right).double() + 0.5
     x, y = columns[None, :] - corners[0, 0], rows[:, None] - corners[0, 1]
     across, down = (corners[1] - corners[0]) / native**2, (corners[3] - corners[0]) / native**2
@@ -148,10 +153,10 @@ def paste(photo: Tensor, face: Tensor, corners: Tensor, feather: float = FEATHER
     share = _fading(u, v, feather)
     picture = _nearly(face.double(), native)
     drawn = _samples(picture, torch.stack([u, v], -1) * picture.shape[-1]).clamp(0, 1)
-    area = made[:, top:bottom, left:right]
+    area = photo[:, top:bottom, left:right]
     mixed = (area.double() * (1 - share) + drawn * share).to(photo.dtype)
-    made[:, top:bottom, left:right] = torch.where(share > 0, mixed, area)
-    return made
+    photo[:, top:bottom, left:right] = torch.where(share > 0, mixed, area)
+    return photo
 
 
 def _fading(u: Tensor, v: Tensor, feather: float) -> Tensor:
