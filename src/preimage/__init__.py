@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from preimage.errors import PreimageError as PreimageError
     from preimage.invert.registry import list_methods as list_methods
     from preimage.invert.registry import load as load
+    from preimage.photos import upsample_photo as upsample_photo
     from preimage.upsampling import upsample as upsample
     from preimage.weights import list_weights as list_weights
     from preimage.weights import load_prior as load_prior
@@ -33,6 +34,7 @@ _HOME = {
     "load_prior": "weights",
     "make_operator": "degrade.linear",
     "upsample": "upsampling",
+    "upsample_photo": "photos",
 }
 __all__ = ["__version__", *_HOME]
 

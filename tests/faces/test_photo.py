@@ -9,7 +9,7 @@ from torch import Tensor
 
 from preimage.degrade.linear import bicubic
 from preimage.errors import MethodError
-from preimage.faces.align import native_side, quad
+from preimage.faces.align import quad
 from preimage.faces.detect import Face
 from preimage.faces.photo import (
     cut_out,
@@ -22,14 +22,6 @@ from preimage.faces.photo import (
 )  # fmt: skip
 from preimage.image import to_pillow
 
-# eyes 0.38 of it apart make a square of 1.52, see test_align; here of side 1 around the origin
-SHAPE = (torch.tensor([[31.0, 40], [69, 40], [50, 58], [35, 80], [65, 80]]) - torch.tensor([50.0, 44])) / 152
-
-
-def face_at(x: float, y: float, side: float, score: float = 1.0) -> Face:
-    found = Face.at(SHAPE * side + torch.tensor([x, y]))
-    return Face(found.box, found.points, score)
-
 
 @pytest.fixture
 def photo() -> Tensor:
@@ -38,7 +30,7 @@ def photo() -> Tensor:
     return ((0.5 + 0.4 * waves) * 255).round() / 255
 
 
-def test_which_faces_are_meant(photo):
+def test_which_faces_are_meant(photo, face_at):
     faces = [face_at(40, 30, 20, 0.9), face_at(120, 60, 40, 0.8), face_at(76, 52, 30, 0.7)]
 
     def detector(given: Tensor) -> list[Face]:
@@ -53,7 +45,7 @@ def test_which_faces_are_meant(photo):
         find_faces(photo, "both", detector)
 
 
-def test_a_face_on_whole_pixels_is_cut_out_as_it_is(photo):
+def test_a_face_on_whole_pixels_is_cut_out_as_it_is(photo, face_at):
     cut = cut_out(photo, face_at(60, 50, 32))
     assert cut.native == pytest.approx(32)
     assert torch.equal(cut.lr, photo[:, 34:66, 44:76])
@@ -64,7 +56,7 @@ def test_a_face_on_whole_pixels_is_cut_out_as_it_is(photo):
     assert float((found - by_area).abs().max()) <= 1  # Pillow rounds between its passes
 
 
-def test_no_pixel_is_invented():
+def test_no_pixel_is_invented(face_at):
     assert [real_side(x) for x in (16.0, 15.9999999, 31.7, 0.4)] == [16, 16, 31, 1]
     face = face_at(60, 50, 27.6)
     assert cut_out(torch.rand(3, 100, 150), face).lr.shape == (3, 27, 27)
@@ -85,7 +77,7 @@ def test_the_background_is_pillows_lanczos(photo):
     assert torch.equal(enlarge(photo, 1), photo)
 
 
-def test_pasted_photos_are_the_background_outside_the_faces_and_the_candidates_inside(photo):
+def test_pasted_photos_are_the_background_outside_the_faces_and_the_candidates_inside(photo, face_at):
     cuts = [cut_out(photo, face_at(35.2, 40.7, 31.3)), cut_out(photo, face_at(110, 60, 24))]
     background = enlarge(photo, 4)
     kept = background.clone()
@@ -102,14 +94,14 @@ def test_pasted_photos_are_the_background_outside_the_faces_and_the_candidates_i
     assert torch.equal(pasted[:, outside], background[:, outside])
 
 
-def test_the_smaller_face_lies_on_top(photo):
+def test_the_smaller_face_lies_on_top(photo, face_at):
     cuts = [cut_out(photo, face_at(60, 50, 20)), cut_out(photo, face_at(60, 50, 60))]
     pasted = paste_back(enlarge(photo, 1), 1, cuts, [torch.ones(3, 64, 64), torch.zeros(3, 64, 64)])
     assert float(pasted[:, 50, 60].min()) == 1
     assert float(pasted[:, 50, 40].max()) == 0
 
 
-def test_what_pasting_costs_is_nothing_on_whole_pixels_and_little_between(photo):
+def test_what_pasting_costs_is_nothing_on_whole_pixels_and_little_between(photo, face_at):
     shrink = bicubic(128, lr_size=32).photograph
     for x, y, most in ((60, 50, 0.6), (60.3, 50.4, 2.0)):
         cut = cut_out(photo, face_at(x, y, 32 if x == 60 else 32.5), 32)
@@ -121,8 +113,3 @@ def test_what_pasting_costs_is_nothing_on_whole_pixels_and_little_between(photo)
     other = cut_out(photo, face_at(60, 50, 32), 32)
     white = paste_back(enlarge(photo, 4), 4, [other], [torch.ones(3, 128, 128)])
     assert pasting_cost(white, 4, other, 128, shrink)[1] > 50  # another face is seen to be one
-
-
-def test_the_shape_used_here_is_a_square_of_side_one():
-    assert native_side(quad(SHAPE)) == pytest.approx(1)
-    assert quad(SHAPE).mean(0).abs().max() < 1e-6

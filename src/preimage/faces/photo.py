@@ -1,4 +1,4 @@
-"""Faces of a photo as small pictures of their own, and candidates of them back in the enlarged photo."""
+"""Faces of a photo as small pictures of their own, and candidates of them back in the enlarged photo; no method is asked here."""
 
 from __future__ import annotations
 
