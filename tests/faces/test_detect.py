@@ -91,7 +91,7 @@ def test_mtcnn_reduces_what_is_too_large_to_scan(photo, monkeypatch):
 def test_yunet_finds_the_same(photo, monkeypatch):
     found_all(load_detector(YUNET), photo)
     monkeypatch.setenv(VARIABLE, str(YUNET))
-    assert isinstance(load_detector("yunet"), YuNet)
+    assert isinstance(load_detector("yunet").detector, YuNet)  # type: ignore[attr-defined]
     assert load_detector("yunet")(torch.full((3, 40, 50), 0.5)) == []
 
 
@@ -108,7 +108,7 @@ def test_uniface_gets_bytes_in_its_order_and_gives_faces(monkeypatch):
     monkeypatch.setitem(sys.modules, "uniface", SimpleNamespace(SCRFD=SCRFD))
     photo = torch.zeros(3, 10, 12)
     photo[0] = 1  # red
-    first, second = load_detector("uniface")(photo)
+    first, second = Uniface()(photo)
     assert (first.score, second.score) == pytest.approx((0.9, 0.6))
     assert first.points[0].tolist() == [0.5, 1.5]  # its points count from the middle of the first pixel
     assert seen[0].shape == (10, 12, 3)
@@ -139,6 +139,18 @@ def test_a_function_is_a_detector():
         return []
 
     assert load_detector(nothing) is nothing
+
+
+@carried
+def test_turned_heads_are_found(photo):
+    large = F.interpolate(photo[:, 20:140, 30:150][None], scale_factor=2.0)[0]  # the face of 120 pixels, upright
+    side = 340
+    for degrees in (32.0, -32.0):
+        canvas = paste(torch.full((3, side, side), 0.45), large, corners_of(240, side / 2, side / 2, degrees), 0.05)
+        found = load_detector("mtcnn")(canvas)
+        assert len(found) == 1
+        true = corners_of(240, side / 2, side / 2, degrees)
+        assert float((quad(found[0].points) - true).norm(dim=1).mean()) < 0.1 * 240
 
 
 def test_what_is_missing_is_named_with_the_mend(monkeypatch, tmp_path):

@@ -65,7 +65,7 @@ class Detector(Protocol):
 
 
 def load_detector(detector: str | Path | Detector = DEFAULT) -> Detector:
-    """A detector by its name or file.
+    """A detector by its name or file, which looks at each photo turned as well (`preimage.faces.turned`).
 
     Args:
         detector: of `DETECTORS`; the path of a YuNet (.onnx); or one that is loaded, which comes back.
@@ -79,14 +79,18 @@ def load_detector(detector: str | Path | Detector = DEFAULT) -> Detector:
     name = str(detector)
     if name in DETECTORS:
         module, _, kind = DETECTORS[name].partition(":")
-        return cast(Detector, getattr(import_module(module), kind)())
-    if name.endswith(".onnx"):
+        found = cast(Detector, getattr(import_module(module), kind)())
+    elif name.endswith(".onnx"):
         from preimage.faces.yunet import YuNet
 
-        return YuNet(name)
-    raise MethodError(
-        f"there is no detector {name!r:.60}; there are {', '.join(DETECTORS)}, or give the .onnx file of a YuNet."
-    )
+        found = YuNet(name)
+    else:
+        raise MethodError(
+            f"there is no detector {name!r:.60}; there are {', '.join(DETECTORS)}, or give the .onnx file of a YuNet."
+        )
+    from preimage.faces.turned import Turned
+
+    return Turned(found)
 
 
 class Uniface:

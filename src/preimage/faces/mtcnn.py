@@ -44,7 +44,7 @@ class Mtcnn:
     def __init__(
         self,
         folder: str | Path | None = None,
-        sure: tuple[float, float, float] = (0.6, 0.7, 0.8),
+        sure: tuple[float, float, float] = (0.6, 0.7, 0.7),
         smallest: float = SMALLEST,
     ) -> None:
         folder = _carried() if folder is None else Path(folder)
