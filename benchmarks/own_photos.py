@@ -38,6 +38,7 @@ SIDES, TURNS = (20, 27, 38, 60), (0, 15, 30)
 DAMAGES = {
     "clean": (0, 0), "noise 5": (5, 0), "JPEG 75": (0, 75), "noise 10, JPEG 50": (10, 50),
 }  # fmt: skip
+LR_SIDES = (16, 32, 48, 64, 72, 80, 96)
 FOUND = 0.25
 """Of a face's side: a finding whose centre is further off, or whose side is wrong by more than 1.5 times, is another thing."""
 
@@ -190,6 +191,8 @@ def main() -> None:
             else [name for name in DAMAGES if name in rows]
         )
         table(kind, {name: rows[name] for name in order})
+    if options.pasted:
+        exactness(collection, method, names[:4])
     if pasted["outside"]:
         means = {name: sum(values) / len(values) for name, values in pasted.items()}
         print(f"\nPasted back, {len(pasted['outside']) // 2} photos by two seeds each, grey levels:")
@@ -233,6 +236,19 @@ def paste_and_measure(
     if output:
         save_png(Path(output) / f"photo{number}.png", photo)
         save_png(Path(output) / f"photo{number}_enlarged.png", large)
+
+
+def exactness(collection: Collection, method: Method, names: list[str]) -> None:
+    """From which side of the small picture on no file shrinks to it byte for byte."""
+    whole = square(128, 128, 256, 0)
+    print("\n| side of the small picture | " + " | ".join(map(str, LR_SIDES)) + " |")
+    print("|---" * (len(LR_SIDES) + 1) + "|")
+    shares = []
+    for side in LR_SIDES:
+        small = [to_uint8(align(collection.tensor(name, 256), whole, side)).float() / 255 for name in names]
+        exact = torch.cat([preimage.upsample(lr, "0-1", method=method).exact for lr in small])
+        shares.append(f"{100 * float(exact.float().mean()):.0f} %")
+    print(f"| exact, of {2 * len(names)} candidates | " + " | ".join(shares) + " |")
 
 
 def within(corners: Tensor, height: int, width: int) -> Tensor:

@@ -9,9 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from preimage.cli import main
+from preimage.faces.align import paste
 from preimage.files import save_png
+from preimage.image import to_pillow
 from preimage.weights import load_prior
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +33,9 @@ def workplace(tmp_path, monkeypatch):
         for i, picture in enumerate(load_prior().sample(range(3)).clamp(0, 1)):
             save_png(tmp_path / f"{i}.png", (picture * 255).round() / 255)
             archive.write(tmp_path / f"{i}.png", f"{i}.png")
+    place = torch.tensor([[60.0, 40], [108, 40], [108, 88], [60, 88]])  # "your own photo": an imagined face on grey
+    photo = paste(torch.full((3, 140, 200), 0.5), picture, place)
+    to_pillow(photo).save(tmp_path / "photo.jpg", quality=90)
     monkeypatch.setenv("PREIMAGE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
