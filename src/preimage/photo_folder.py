@@ -23,6 +23,8 @@ from preimage.texts import TextError, parse_json
 
 RECORD = "photo.json"
 """What was found in a photo, where, and what pasting costs; beside its pasted pictures."""
+MOST_NAMED = 8
+"""Faces of a photo whose sizes are told one by one."""
 NOTE = "Faces in this picture are imagined: candidates pasted into an enlarged photo. Nothing is proved of it; see the entries named in photo.json."
 
 
@@ -72,6 +74,8 @@ def open_photo(method: Method, path: Path, stem: str, find: Finding, reduce: int
     cuts, passed = cut_faces(method, picture, find, reduce)
     faces = tuple(PhotoFace(path, i, f"{stem}_face{i}", cut) for i, cut in enumerate(cuts))
     sizes = ", ".join(f"{cut.native:.0f}" + _reduced(cut) for cut in cuts)
+    if len(cuts) > MOST_NAMED:
+        sizes = f"{cuts[-1].native:.0f} to {cuts[0].native:.0f}"
     notes = (*picture.notes, f"{len(cuts)} face(s) of {sizes} pixels", *passed)
     return Photo(path, stem, faces, notes)
 

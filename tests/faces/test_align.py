@@ -76,6 +76,18 @@ def test_beyond_the_edges_the_photo_is_mirrored():
     assert torch.allclose(found[:, :, 5:], photo[:, :, :15], atol=1e-6)
 
 
+@pytest.mark.parametrize("side", [9.5, 40.0, 90.0, 300.0])
+@pytest.mark.parametrize("where", [(50, 40), (2, 3), (98, 79), (-20, 30), (130, 95), (-200, 40)])
+def test_a_part_of_the_photo_serves_as_well_as_all_of_it(side, where, monkeypatch):
+    photo = torch.rand(3, 80, 100, generator=torch.Generator().manual_seed(5))
+    corners = turned(square(where[0] - side / 2, where[1] - side / 2, side), 20)
+    for out in (4, 16):
+        part = align(photo, corners, out)
+        with monkeypatch.context() as whole:
+            whole.setattr("preimage.faces.align._near", lambda photo, corners, times: (photo.double(), corners))
+            assert torch.allclose(part, align(photo, corners, out), atol=1e-6)
+
+
 @pytest.mark.parametrize(("degrees", "side"), [(0, 64.0), (12, 50.3), (-30, 71.8), (180, 40.0)])
 def test_what_is_cut_out_and_put_back_changes_nothing(degrees, side):
     photo = smooth(120, 140)

@@ -85,8 +85,8 @@ def align(photo: Tensor, corners: Tensor, side: int) -> Tensor:
     if side < 1:
         raise InputError(f"side ({side}) must be 1 pixel or more.")
     native, own = native_side(corners), photo.dtype
-    corners, photo = corners.double(), photo.double()
     times = min(int(native / side / _TAPS), *photo.shape[-2:])
+    photo, corners = _near(photo, corners.double(), max(times, 1))
     if times > 1:
         photo, corners = _coarser(photo, times), corners / times
     taps = max(1, math.ceil(native / max(times, 1) / side - 1e-6))
@@ -173,6 +173,24 @@ def _nearly(face: Tensor, side: float) -> Tensor:
     if face.shape[-1] <= wanted:
         return face
     return F.interpolate(face[None], (wanted, wanted), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def _near(photo: Tensor, corners: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    """The part of a photo that a square shows, mirrored parts too, as float64, and the corners in it; large photos cost no more then.
+
+    It begins at multiples of `times`, so that pixels are averaged with the same others.
+    """
+    starts, ends = [], []
+    for axis, size in ((0, photo.shape[-1]), (1, photo.shape[-2])):
+        low, high = float(corners[:, axis].min()), float(corners[:, axis].max())
+        room = 3 * times  # what cubics reach
+        first, last = min(low, 2 * size - high, size) - room, max(high, -low, 0) + room
+        starts.append(max(0, math.floor(first / times) * times))
+        ends.append(min(size, math.ceil(last / times) * times))
+    part = photo[:, starts[1] : ends[1], starts[0] : ends[0]]
+    if part.numel() == 0 or float(corners.min()) < -min(photo.shape[-2:]):  # mirrored more than once
+        return photo.double(), corners
+    return part.double(), corners - corners.new_tensor(starts)
 
 
 def _coarser(photo: Tensor, times: int) -> Tensor:
