@@ -26,7 +26,7 @@ SMALLEST = 7.0
 MOST_PIXELS = 6_000_000
 """Pixels of the largest picture that the first network scans. A larger photo is reduced first, and its smallest faces are passed over."""
 _CELL, _STRIDE, _SHRINK = 12, 2, 0.709  # what the first network sees of one place; its step; from one size to the next
-_MOST = 1500  # places that go on to the second network
+_MOST, _TOGETHER = 1500, 128  # places that go on to the second network; that are looked at together
 
 
 class Mtcnn:
@@ -94,9 +94,12 @@ class Mtcnn:
             return torch.empty(0, 5), torch.empty(0, 5, 2)
         squares = _squared(boxes[:, :4])
         squares = torch.cat([squares[:, :2].floor(), squares[:, 2:].ceil()], 1)
-        crops = torch.stack([_crop(levels, square, side) for square in squares.long().tolist()])
         names = [port.name for port in network.get_outputs()]
-        answers = dict(zip(names, _run(network, crops.transpose(2, 3), *names), strict=True))
+        parts = []
+        for some in torch.split(squares.long(), _TOGETHER):
+            crops = torch.stack([_crop(levels, square, side) for square in some.tolist()])
+            parts.append(_run(network, crops.transpose(2, 3), *names))
+        answers = {name: torch.cat(found) for name, found in zip(names, zip(*parts, strict=True), strict=True)}
         moves, scores = answers[names[0]], answers[names[-1]][:, 1]
         kept = scores > sure
         places = answers.get("dense_6", torch.zeros(len(boxes), 10)).view(-1, 2, 5).transpose(1, 2)

@@ -28,6 +28,7 @@ def open_onnx(path: str | Path, outputs: tuple[str, ...]) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
+    options.enable_mem_pattern = False  # every size of a photo would keep memory of its own
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own, without a common base
