@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from preimage.degrade.linear import bicubic
+from preimage.faces.detect import Face
 from preimage.generate.style_prior import StyleConfig, StylePrior
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+
+# eyes 38 apart make a square of 152 around (50, 44), see test_align; here one of side 1 around the origin
+SHAPE = (torch.tensor([[31.0, 40], [69, 40], [50, 58], [35, 80], [65, 80]]) - torch.tensor([50.0, 44])) / 152
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +65,14 @@ def tiny_stylegan(random_style_prior) -> StyleGAN:
         StyleGANConfig(resolution=16, channel_base=128, channel_max=12, z_dim=10, w_dim=14, mapping_layers=3)
     )
     return made
+
+
+@pytest.fixture(scope="session")
+def face_at() -> Callable[..., Face]:
+    """An upright face whose square has its centre at x, y and this side."""
+
+    def make(x: float, y: float, side: float, score: float = 1.0) -> Face:
+        found = Face.at(SHAPE * side + torch.tensor([x, y]))
+        return Face(found.box, found.points, score)
+
+    return make

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 NAMES = [
     "Candidates", "LinearOperator", "PreimageError", "__version__", "list_methods", "list_weights", "load", "load_prior",
-    "make_operator", "open_directions", "pick", "upsample",
+    "make_operator", "open_directions", "pick", "upsample", "upsample_photo",
 ]  # fmt: skip
 HEAVY = [
     "PIL",

@@ -7,9 +7,12 @@ import subprocess
 import zipfile
 
 import pytest
+import torch
 from printed import ROOT, blocks, commands, run_command, run_snippet
 
+from preimage.faces.align import paste
 from preimage.files import save_png
+from preimage.image import to_pillow
 from preimage.weights import load_prior
 
 TEXT = (ROOT / "README.md").read_text()
@@ -27,6 +30,9 @@ def workplace(tmp_path, monkeypatch):
         for i, picture in enumerate(load_prior().sample(range(3)).clamp(0, 1)):
             save_png(tmp_path / f"{i}.png", (picture * 255).round() / 255)
             archive.write(tmp_path / f"{i}.png", f"{i}.png")
+    place = torch.tensor([[60.0, 40], [108, 40], [108, 88], [60, 88]])  # "your own photo": an imagined face on grey
+    photo = paste(torch.full((3, 140, 200), 0.5), picture, place)
+    to_pillow(photo).save(tmp_path / "photo.jpg", quality=90)
     monkeypatch.setenv("PREIMAGE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from preimage.invert.registry import list_methods as list_methods
     from preimage.invert.registry import load as load
     from preimage.left_open import open_directions as open_directions
+    from preimage.photos import upsample_photo as upsample_photo
     from preimage.picking import pick as pick
     from preimage.upsampling import upsample as upsample
     from preimage.weights import list_weights as list_weights
@@ -37,6 +38,7 @@ _HOME = {
     "open_directions": "left_open",
     "pick": "picking",
     "upsample": "upsampling",
+    "upsample_photo": "photos",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -120,14 +119,14 @@ class _Photo:
     """A photo that a method is at work on.
 
     Attributes:
-        path, stem: its file, and its folder's name.
+        path, stem: its file (or what names a face of it), and its folder's name.
         ask: what is wanted of it.
         left: seeds that are still to come.
         group: by seed, the first of those whose latents go into one file.
         drawn: candidates that wait until all are there to be picked from.
     """
 
-    path: Path
+    path: object
     stem: str
     ask: Ask
     left: set[int]
@@ -145,7 +144,7 @@ class Fill:
         settings: of the method.
         folder: where results go.
         wanted: of each photo.
-        pose: a file as a problem, and what was changed of it, for people.
+        pose: a file, or a face of one, as a problem, and what was changed of it, for people.
         watch: who watches.
         tally: what is counted.
     """
@@ -156,7 +155,7 @@ class Fill:
         settings: Settings,
         folder: ResultFolder,
         wanted: Wanted,
-        pose: Callable[[Path], tuple[Problem, tuple[str, ...]]],
+        pose: Callable[[Any], tuple[Problem, tuple[str, ...]]],
         watch: Progress,
         tally: Tally,
     ) -> None:
@@ -164,8 +163,11 @@ class Fill:
         self._pose, self._watch, self._tally = pose, watch, tally
         self._open: dict[Ask, _Photo] = {}
 
-    def run(self, stems: Mapping[Path, str]) -> None:
+    def run(self, stems: Mapping[Any, str]) -> None:
         """Make what is missing of these photos, each in the folder of its name.
+
+        Args:
+            stems: name by what `pose` takes; as text it says which file is meant.
 
         Raises:
             OutputError: nothing further can be written.
@@ -183,7 +185,7 @@ class Fill:
             if self._wanted.picking is None:
                 self._close(photo)
 
-    def _asks(self, stems: Mapping[Path, str]) -> Iterator[Ask]:
+    def _asks(self, stems: Mapping[Any, str]) -> Iterator[Ask]:
         """What is missing of each photo, opened when a method has room for it."""
         folder, wanted = self._folder, self._wanted
         for path, stem in stems.items():
@@ -200,7 +202,7 @@ class Fill:
             except PreimageError as error:
                 if _ends_all(error):
                     raise
-                self._failed(path, error)
+                self.failed(path, error)
                 continue
             if todo:
                 at = None
@@ -297,9 +299,10 @@ class Fill:
 
     def _fail(self, photo: _Photo, error: PreimageError) -> None:
         self._open.pop(photo.ask, None)
-        self._failed(photo.path, error)
+        self.failed(photo.path, error)
 
-    def _failed(self, path: Path, error: PreimageError) -> None:
+    def failed(self, path: object, error: PreimageError) -> None:
+        """Count and tell what failed; `path` as in `run`."""
         text = str(error) if str(path) in str(error) else f"{path}: {error}"
         self._tally.problems.append(text)
         self._watch.say(f"preimage: {text}")

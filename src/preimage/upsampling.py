@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,19 @@ from preimage.candidates import Candidates, package_version
 from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import LearnedDegradation
 from preimage.device import resolve_threads
-from preimage.errors import MethodError
+from preimage.errors import InputError, MethodError
+from preimage.faces.detect import DEFAULT as DETECTOR
+from preimage.faces.detect import Detector
+from preimage.faces.finding import how_to_find
 from preimage.fill import Fill, Progress, Silent, Tally, Wanted, reseed_handle
 from preimage.image import picture_size
 from preimage.inputs import find_images, unique_stems
 from preimage.invert.guides import as_guides
 from preimage.invert.method import Method
-from preimage.invert.problem import find_degradation
+from preimage.invert.problem import Problem, find_degradation
 from preimage.invert.registry import DEFAULT, load
 from preimage.latent_files import load_latents
+from preimage.photo_folder import PhotoFace, paste_photo, sort_inputs
 from preimage.picking import Embedding, Picking
 from preimage.results import ResultFolder
 from preimage.seeds import MAX_COUNT, parse_seeds, write_seeds
@@ -87,12 +90,7 @@ def upsample(
         "batch": batch,
     }
     given = {name: value for name, value in built.items() if value is not None}
-    if isinstance(method, str):
-        method = load(method, **given)
-    elif not isinstance(method, Method):
-        raise MethodError(f"method ({method!r:.60}) must be a name of `list_methods()` or a loaded method.")
-    elif given:
-        raise MethodError(f"{', '.join(given)}: {method.name} is loaded already; give them to preimage.load instead.")
+    method = as_method(method, given)
     guides, settings = split_controls(method, controls)
     session, wanted = Session(method), parse_seeds(seeds)
     session.configure(settings, wanted, guides.keys())
@@ -101,6 +99,21 @@ def upsample(
     if pick is not None:
         return session.pick(pick, wanted, by, latents)
     return Candidates.cat(list(session.more(wanted, latents)))
+
+
+def as_method(method: str | Method, given: Mapping[str, Any]) -> Method:
+    """A method by name, loaded as `preimage.load` does with what is given; or one that is loaded already.
+
+    Raises:
+        MethodError: neither, or one that is loaded and takes nothing further.
+    """
+    if isinstance(method, str):
+        return load(method, **given)
+    if not isinstance(method, Method):
+        raise MethodError(f"method ({method!r:.60}) must be a name of `list_methods()` or a loaded method.")
+    if given:
+        raise MethodError(f"{', '.join(given)}: {method.name} is loaded already; give them to preimage.load instead.")
+    return method
 
 
 def split_controls(method: Method, controls: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -140,6 +153,9 @@ def upsample_folder(
     at: str | Path | None = None,
     pick: int | None = None,
     by: str = "pixels",
+    faces: str | None = None,
+    points: Sequence[Sequence[float]] | None = None,
+    detector: str | Path | Detector = DETECTOR,
     overwrite: bool = False,
     controls: Mapping[str, Any] | None = None,
     threads: int | str = "auto",
@@ -161,6 +177,11 @@ def upsample_folder(
         branches: learned ones of the prior, which draw these pictures, and those of `coarse` steps; name or path.
         at: such a file, to go on from; it must hold every seed that is asked for.
         pick, by: as in `upsample`; only the picked ones are written, once all of a photo are drawn. An interrupted photo is drawn again.
+        faces: the inputs are photos of any kind, and of each "all" faces are meant, the "largest" or the one nearest to the
+            "centre". Each becomes an entry of its own, `photo_face0`, and `photo/pasted_seed0000.png` is the enlarged photo
+            with all of them. None: each input is a face already, square and aligned.
+        points: where the face of the one photo is: five of (x, y), see `preimage.faces.detect.Face`.
+        detector: what looks for them (`preimage.faces.detect.load_detector`).
         overwrite: replace results of other settings.
         controls: of the method, and its further inputs as paths.
         threads: of torch; "auto" takes the cores that are free. Other than the other arguments it holds for the whole process.
@@ -178,6 +199,7 @@ def upsample_folder(
     torch.set_num_threads(resolve_threads(threads))
     paths, problems = find_images(inputs)
     tally = Tally(problems=[str(p) for p in problems])
+    find = how_to_find(faces, points, detector)
     loaded = load(method, prior=prior, weights=weights, preset=preset, device=device, precision=precision, batch=batch)
     if branches is not None:
         loaded.attach(branches)
@@ -222,8 +244,15 @@ def upsample_folder(
     )
     settings |= {"trained_for": list(loaded.trained_for)} if loaded.trained_for else {}
     settings |= {"from": {"file": str(at), "sha256": sha256(Path(at))}} if at is not None else {}
+    settings |= find.record() if find else {}
     stems = unique_stems(paths)
-    watch.begin(len(paths) * len(wanted))
+    items, photos, failed = sort_inputs(loaded, {path: stems[path] for path in paths}, find, reduce)
+    watch.begin(len(items) * len(wanted))
+
+    def pose(item: Path | PhotoFace) -> tuple[Problem, tuple[str, ...]]:
+        picture, smaller = (item.cut.lr, None) if isinstance(item, PhotoFace) else (item, reduce)
+        return take_up(loaded, picture, source, scale, reduce=smaller, **ready)
+
     with ResultFolder.open(output, settings, overwrite) as folder:
         for note in [
             *(f"preimage: {problem}" for problem in problems),
@@ -231,6 +260,21 @@ def upsample_folder(
         ]:
             watch.say(note)
         todo = Wanted(wanted, variants, start, latents, overwrite, side_outputs, picking)
-        pose = partial(take_up, loaded, degradation=source, scale=scale, reduce=reduce, **ready)
-        Fill(loaded, configured, folder, todo, pose, watch, tally).run({path: stems[path] for path in paths})
+        fill = Fill(loaded, configured, folder, todo, pose, watch, tally)
+        for path, error in failed.items():
+            fill.failed(path, error)
+        for photo in photos:
+            for note in photo.notes:
+                watch.say(f"{photo.path}: {note}")
+        fill.run(items)
+        for photo in photos:
+            try:
+                cost = paste_photo(folder, photo, None if picking else wanted, source)
+            except InputError as error:
+                fill.failed(photo.path, error)
+                continue
+            if cost is not None:
+                watch.say(
+                    f"{photo.path}: pasted back; that costs {cost:.1f} grey levels (RMS), the candidates themselves are untouched"
+                )
     return tally

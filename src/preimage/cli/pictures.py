@@ -11,7 +11,10 @@ from jsonargparse import ActionYesNo, ArgumentParser, Namespace
 
 from preimage.cli.bar import Bar
 from preimage.cli.options import border_option, failures, value_of
-from preimage.errors import InputError
+from preimage.errors import InputError, MethodError
+from preimage.faces.detect import DEFAULT as DETECTOR
+from preimage.faces.detect import DETECTORS
+from preimage.faces.photo import CHOICES
 from preimage.invert.registry import DEFAULT
 
 LINEAR = "bicubic, bilinear, lanczos, area, gaussian"
@@ -22,7 +25,9 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
 
     chosen = method_class(value_of(argv, "--method", DEFAULT))
     takes = chosen.capabilities
-    p.add_argument("inputs", nargs="+", help="files, folders or globs of small face pictures")
+    p.add_argument(
+        "inputs", nargs="+", help="files, folders or globs of small face pictures, or of photos with --faces"
+    )
     p.add_argument("-o", "--output", required=True, help="folder for the results")
     p.add_argument(
         "--method.name",
@@ -84,6 +89,27 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
         help="learned branches of the prior, which draw these pictures: the file that a recipe of side outputs trains",
     )
     p.add_argument("--from", type=str | None, default=None, help="a file of such latents to go on from")
+    p.add_argument(
+        "--faces",
+        type=str | None,
+        default=None,
+        help=f"the inputs are photos of any kind: answer {', '.join(CHOICES)} of the faces found in each, and paste the answers back",
+    )
+    p.add_argument(
+        "--points",
+        nargs=5,
+        type=str | None,
+        default=None,
+        help="where the one face of the one photo is: eye eye nose mouth mouth, each as x,y in pixels, left ones first",
+    )
+    p.add_argument(
+        "--aligned",
+        action="store_true",
+        help="each input is a face already, square and aligned as in FFHQ: the default",
+    )
+    p.add_argument(
+        "--detector", default=DETECTOR, help=f"what finds faces: {', '.join(DETECTORS)}, or a YuNet's .onnx file"
+    )
     p.add_argument("--overwrite", action="store_true", help="replace results of other settings")
     for given in takes.inputs:
         p.add_argument(f"--{given.name.replace('_', '-')}", type=str | None, default=None, help=given.help)
@@ -108,6 +134,11 @@ def upsample(options: Namespace) -> int:
         raise InputError("--of says how many are drawn for --pick; give --pick too, or --count instead.")
     if (drawn := count if of is None else of) is not None:
         seeds = range(drawn)
+    if given.pop("aligned") and (given["faces"] or given["points"]):
+        raise MethodError(
+            "--aligned says that each input is a face, --faces and --points that it holds some; give one of them."
+        )
+    given["points"] = given["points"] and [_point(text) for text in given["points"]]
     with Bar() as bar:
         tally = upsample_folder(
             given.pop("inputs"),
@@ -129,6 +160,14 @@ def upsample(options: Namespace) -> int:
         about = f"{tally.within} of them within {tally.tolerance:g} grey levels of their input, as was chosen, so none is exact"
     print(f"{tally.written} candidates written to {output}, {about}; {tally.kept} were there before.")
     return failures(tally.problems)
+
+
+def _point(text: str) -> tuple[float, float]:
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"--points: {text!r:.40} is no point; write five as x,y, such as 120.5,88.") from None
+    return x, y
 
 
 def degrade_options(p: ArgumentParser, argv: Sequence[str]) -> None:

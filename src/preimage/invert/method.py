@@ -160,6 +160,11 @@ class Method:
         return self.resolution
 
     @property
+    def largest_side(self) -> int:
+        """Side of the largest photo that it takes."""
+        return self.resolution - 1
+
+    @property
     def networks(self) -> Mapping[str, Any]:
         """What it answers with, by role ("prior", "weights"), for provenance."""
         return {}

@@ -118,6 +118,11 @@ class Posterior(OnePass):
         return self.network.resolution
 
     @property
+    def largest_side(self) -> int:
+        """See `Method.largest_side`; of two stages the first decides."""
+        return (self.network.first if isinstance(self.network, Chain) else self.network).resolution - 1
+
+    @property
     def networks(self) -> Mapping[str, Any]:
         return {"weights": self.network}
 

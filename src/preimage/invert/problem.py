@@ -101,12 +101,12 @@ def check_sides(width: int, height: int, resolution: int, scale: float | None = 
     if height != width:
         raise OperatorError(
             f"the picture is {width}x{height}, but the prior makes square faces. Crop it to a square around the face "
-            "(eyes at about two fifths of the height) and try again."
+            "(eyes at about two fifths of the height), or let the faces in it be found (--faces all), and try again."
         )
     if height >= resolution:
         raise OperatorError(
             f"the picture is {width}x{height}, but the prior makes {resolution}x{resolution} pictures: there is nothing to "
-            f"imagine. Reduce it below {resolution} pixels first (`preimage degrade`), or choose a larger prior."
+            f"imagine. Reduce it below {resolution} pixels first (`preimage degrade`), choose a larger prior, or let smaller faces in it be found (--faces all)."
         )
     if scale is not None and (isinstance(scale, str) or not math.isfinite(scale)):
         raise OperatorError(f"scale ({scale!r:.40}) must be a finite number, such as 4, or left out.")

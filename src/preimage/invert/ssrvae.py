@@ -16,6 +16,7 @@ from torch import Tensor
 
 from preimage.device import autocast
 from preimage.errors import MethodError, OperatorError
+from preimage.image import MAX_SIDE
 from preimage.invert.method import Capabilities, network_or_load
 from preimage.invert.one_pass import OnePass
 from preimage.invert.queue import Row, photos_of
@@ -60,6 +61,11 @@ class SSRVAE(OnePass):
 
     def resolution_for(self, side: int) -> int:
         return side * self.network.scale
+
+    @property
+    def largest_side(self) -> int:
+        """See `Method.largest_side`: pictures grow with the photo, as far as they can be read again."""
+        return MAX_SIDE // self.network.scale
 
     @property
     def networks(self) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from preimage.files import read_provenance
 from preimage.image import read_image
 from preimage.inputs import EXTENSIONS
 from preimage.measure.groups import parse_groups
+from preimage.photo_folder import RECORD
 from preimage.verify import linear_operator, recorded_degradation
 
 _SEED = re.compile(r"seed\d+\.png")
@@ -209,6 +210,10 @@ def _groups(folder: Path, references: tuple[str, ...]) -> tuple[dict[str, list[P
         if path.name.startswith("."):
             continue
         if path.is_dir():
+            if (path / RECORD).is_file() and not (
+                path / "input.png"
+            ).exists():  # pasted photos: their faces are candidates of other folders
+                continue
             files = _candidates(path)
             if files:
                 groups[path.name] = files
