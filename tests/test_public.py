@@ -21,8 +21,8 @@ from preimage.train.recipes import list_recipes, recipe_summary
 ROOT = Path(__file__).parents[1]
 
 NAMES = [
-    "Candidates", "LinearOperator", "PreimageError", "__version__", "list_methods", "list_weights", "load", "load_prior",
-    "make_operator", "upsample",
+    "Candidates", "Explorer", "LinearOperator", "PreimageError", "__version__", "explore", "list_methods", "list_weights",
+    "load", "load_prior", "make_operator", "upsample",
 ]  # fmt: skip
 HEAVY = [
     "PIL",

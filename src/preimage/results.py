@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -200,21 +200,31 @@ class ResultFolder:
 
         return [s for s in seeds if not all(there(seed_file(s, k)) for k in (None, *range(variants)))]
 
-    def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> list[int]:
+    def write(
+        self,
+        stem: str,
+        candidates: Candidates,
+        variant_of: int | None = None,
+        files: Sequence[str] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Save every candidate and its line in summary.jsonl; the picture first, so that a line never lies.
 
         Args:
             stem: name of the input.
             candidates: what to save.
             variant_of: the seed whose fine noise they vary; their own seeds are those of the noise.
+            files: names in the place of those by seed, seed….png.
+            about: what else the lines and the pictures' notes are to say.
 
         Returns:
             Indices of those that were written; another run may have been faster with the others.
         """
-        more: dict[str, Any] = {} if variant_of is None else {"variant_of": variant_of}
+        more: dict[str, Any] = dict(about or {}) | ({} if variant_of is None else {"variant_of": variant_of})
         written = []
         for i, seed in enumerate(candidates.seeds):
             file = seed_file(seed) if variant_of is None else seed_file(variant_of, seed)
+            file = file if files is None else files[i]
             path = self.place(stem) / file
             line: dict[str, Any] = {
                 "input": stem,
@@ -288,15 +298,17 @@ class ResultFolder:
 
     def grid(self, stem: str, lr: Tensor, seeds: Iterable[int]) -> Path | None:
         """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty."""
-        seeds = [s for s in seeds if (self.path / stem / seed_file(s)).is_file()]
-        if not seeds:
+        return self.grid_of(stem, lr, {seed_file(s): f"seed {s}" for s in seeds})
+
+    def grid_of(self, stem: str, lr: Tensor, captions: Mapping[str, str]) -> Path | None:
+        """The same of files by name, with what is written below each."""
+        captions = {file: text for file, text in captions.items() if (self.path / stem / file).is_file()}
+        if not captions:
             return None
-        images = torch.stack([read_image(self.path / stem / seed_file(s)).pixels for s in seeds])
+        images = torch.stack([read_image(self.path / stem / file).pixels for file in captions])
         path = self.path / stem / "grid.png"
-        save_png(
-            path,
-            candidate_grid(lr, images, [f"seed {s}" for s in seeds], certainty(images) if len(seeds) > 1 else None),
-        )
+        sure = certainty(images) if len(images) > 1 else None
+        save_png(path, candidate_grid(lr, images, list(captions.values()), sure))
         return path
 
 
