@@ -169,6 +169,11 @@ def _coarser(photo: Tensor, square: Square, times: int) -> tuple[Tensor, Square]
     return small, Square(square.x / times, square.y / times, square.side / times, square.turn)
 
 
+def marked_scale(photo: Tensor, most: int = 1024) -> float:
+    """How many times as large `marked` draws a photo."""
+    return min(8.0, most / max(photo.shape[-2:]))
+
+
 def marked(photo: Tensor, squares: Sequence[Square], chosen: int | None = None, most: int = 1024) -> Tensor:
     """A photo with its squares drawn and numbered from 1, for people.
 
@@ -182,7 +187,7 @@ def marked(photo: Tensor, squares: Sequence[Square], chosen: int | None = None, 
         (3, H', W') in [0, 1], of the same shape.
     """
     image = to_pillow(photo)
-    scale = min(8.0, most / max(image.size))
+    scale = marked_scale(photo, most)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(14, max(size) // 40))

@@ -125,6 +125,15 @@ class Explorer:
         state = State(f"opened {opened.name}", opened, settings=self.now.settings, guides=self.now.guides)
         return self._posed(state, opened.faces[0], None)
 
+    def follow(self, other: Explorer) -> State:
+        """Open what another explorer has open, such as one of another method, with the same square."""
+        state = other.now
+        if state.photo is None or state.square is None:
+            return self.now
+        self.stop()
+        started = State(f"took {self.method.name}", state.photo, settings=self.now.settings)
+        return self._posed(started, state.square, state.pixels)
+
     def adjust(self, square: Square, pixels: int | None = None) -> State:
         """Cut the face out elsewhere, or to another size; its candidates begin anew.
 
@@ -136,6 +145,22 @@ class Explorer:
             raise InputError("no photo is open; open one first.")
         self.stop()
         return self._posed(self.now.with_(did="moved the square"), square, pixels)
+
+    def point(self, x: float, y: float) -> State:
+        """Take the face at a point of the photo, the smallest of several; where there is none, move the square there."""
+        if self.now.photo is None or self.now.square is None:
+            raise InputError("no photo is open; open one first.")
+        there = [face for face in self.now.photo.faces if face.holds(x, y) and face != self.now.square]
+        square = self.now.square
+        return self.adjust(min(there, key=lambda face: face.side, default=Square(x, y, square.side, square.turn)))
+
+    def squares(self) -> tuple[tuple[Square, ...], int | None]:
+        """The faces that were found and the square at work, and which of them that is; for `preimage.crops.marked`."""
+        photo, square = self.now.photo, self.now.square
+        if photo is None or square is None:
+            return (), None
+        found = photo.faces if square in photo.faces else (*photo.faces, square)
+        return found, found.index(square)
 
     def most_pixels(self, square: Square) -> int:
         """How many pixels a side the face in a square may be given: as many as it has, below those of the candidates."""
@@ -209,7 +234,7 @@ class Explorer:
                 for part in self._session.more(some):
                     yield part, [f"seed {seed}" for seed in part.seeds]
 
-        return self._run(f"drew {len(seeds)} more", len(seeds), parts, fresh=True)
+        return self._run("imagined more", len(seeds), parts, fresh=True)
 
     def steer(self, changes: Mapping[str, Any], count: int = 1) -> Iterator[Progress]:
         """Turn handles of the candidate that is looked at (`handles`); what comes of it joins the gallery.

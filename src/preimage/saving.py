@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from preimage.candidates import Candidates, package_version
 from preimage.degrade.linear import LinearOperator
 from preimage.degrade.proof import verify
 from preimage.errors import InputError
-from preimage.files import save_png
+from preimage.files import save_png, write_bytes_atomic
 from preimage.history import Card, State
 from preimage.invert.method import Method
 from preimage.results import ResultFolder
@@ -99,3 +101,40 @@ def save_cards(state: State, method: Method, folder: str | Path) -> list[Path]:
             results.write(stem, card.candidate, files=[card.file], about={"story": card.story})
         results.grid_of(stem, lr, {card.file: card.story for card in state.cards})
     return [place / card.file for card in state.cards]
+
+
+def zip_results(state: State, method: Method, path: str | Path) -> Path:
+    """All candidates of a moment as one file: a folder of results, zipped, which `preimage verify` proves when it is unpacked.
+
+    Args:
+        state, method: as of `save_cards`.
+        path: the file to write.
+
+    Raises:
+        InputError: there are no candidates.
+        OutputError: it cannot be written.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "results"
+        save_cards(state, method, folder)
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w") as archive:  # PNG is compressed already
+            for file in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+                archive.write(file, file.relative_to(place))
+    write_bytes_atomic(path, data.getvalue())
+    return path
+
+
+def zip_cards(state: State, path: str | Path) -> Path:
+    """The pictures alone, each with its provenance, and the input, as one file; errors as of `zip_results`."""
+    if state.problem is None or not state.cards:
+        raise InputError("there are no candidates to save; draw some first.")
+    data = io.BytesIO()
+    with tempfile.TemporaryDirectory() as place, zipfile.ZipFile(data, "w") as archive:
+        save_png(Path(place) / "input.png", state.problem.lr)
+        archive.write(Path(place) / "input.png", "input.png")
+        for card in state.cards:
+            archive.write(save_card(card, Path(place) / card.file), card.file)
+    write_bytes_atomic(path, data.getvalue())
+    return Path(path)
