@@ -1,0 +1,1 @@
+"""Faces in a photo of any kind: where they are, cut out in FFHQ's alignment, and put back."""
