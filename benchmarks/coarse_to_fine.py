@@ -22,12 +22,12 @@ from torch import Tensor
 
 from preimage.candidates import Candidates
 from preimage.collection import Collection
+from preimage.feature_networks import load_network
 from preimage.files import save_png
 from preimage.image import as_picture, to_uint8
 from preimage.invert.pulse import Pulse
 from preimage.invert.queue import Ask
 from preimage.measure.distances import FeatureScale, kernel_distance
-from preimage.measure.networks import load_network
 from preimage.sheet import contact_sheet
 from preimage.weights import load_side_outputs
 

@@ -26,11 +26,11 @@ from preimage.degrade.consistency import downscale_saved
 from preimage.degrade.corrupt import parse_corruption
 from preimage.degrade.learned import apply_learned
 from preimage.degrade.linear import bicubic
+from preimage.feature_networks import NETWORKS, load_network
 from preimage.files import save_png
 from preimage.image import to_uint8
 from preimage.measure import judges
 from preimage.measure.distances import FeatureScale, frechet_distance, kernel_distance
-from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.features import FeatureNetwork
 from preimage.sheet import contact_sheet
 from preimage.train.data import to_tensor

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from preimage.collection import Collection
+from preimage.feature_networks import NETWORKS
 from preimage.measure.calibration import Calibration
 from preimage.measure.cost import measure_cost
-from preimage.measure.networks import NETWORKS
 from preimage.measure.perceptual import LPIPS, TRUNKS, published_heads
 from preimage.measure.sets import SetDistance
 from preimage.measure.solutions import solution_space

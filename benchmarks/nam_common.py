@@ -18,11 +18,11 @@ from preimage.candidates import Candidates
 from preimage.collection import Collection
 from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import Learned, LearnedDegradation, apply_learned
+from preimage.feature_networks import NETWORKS, load_network
 from preimage.image import to_uint8
 from preimage.invert.search import Found, search
 from preimage.invert.search_settings import SearchSettings
 from preimage.measure.distances import FeatureScale, kernel_distance
-from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.layers import channels_last
 from preimage.train.data import to_tensor
 from preimage.train.small_faces import count_by_side, small_faces

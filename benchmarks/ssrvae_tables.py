@@ -31,10 +31,10 @@ from torch import Tensor
 from preimage.collection import Collection
 from preimage.degrade.learned import apply_learned
 from preimage.degrade.style_vae import StyleVAE
+from preimage.feature_networks import NETWORKS, load_network
 from preimage.files import save_png
 from preimage.measure.distances import FeatureScale, frechet_distance, kernel_distance
 from preimage.measure.fidelity import FIDELITY
-from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.upscaler import bicubic
 from preimage.seeds import normal
 from preimage.sheet import contact_sheet

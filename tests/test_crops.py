@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from preimage.crops import Square, cut, marked, open_photo, whole
-from preimage.errors import InputError
+from preimage.crops import Square, cut, marked, open_photo, squares_by, whole
+from preimage.errors import InputError, WeightsError
+from preimage.faces.align import quad
+from preimage.faces.detect import Face
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,21 @@ def test_a_photo_without_faces_gets_a_square_to_move(photo):
     found = open_photo(photo, None, lambda _: [])
     assert found.faces == (whole(photo),)
     assert "no face was found" in found.notes[-1]
+
+
+def test_a_detector_that_is_not_there_leaves_the_square_to_the_hand(photo):
+    def missing(_: torch.Tensor) -> list[Square]:
+        raise WeightsError("onnxruntime is not installed")
+
+    found = open_photo(photo, None, missing)
+    assert found.faces == (whole(photo),)
+    assert "onnxruntime" in found.notes[-1]
+
+
+def test_squares_are_those_of_the_alignment(photo):
+    points = torch.tensor([[20.0, 15], [40, 17], [30, 22], [23, 30], [37, 31]])
+    (square,) = squares_by(lambda _: [Face.at(points)])(photo)
+    assert torch.allclose(torch.tensor(square.corners, dtype=torch.float64), quad(points), atol=1e-9)
 
 
 def test_a_small_square_is_a_face_already(photo):

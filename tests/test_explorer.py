@@ -100,6 +100,22 @@ def test_every_file_that_is_saved_proves_itself(explorer, tmp_path):
     assert "every byte" in explorer.proof().text
 
 
+def test_the_few_that_differ_most_of_many(explorer):
+    done(explorer.draw(2))
+    before = explorer.now
+    assert done(explorer.pick(3, 12)) == 12
+    cards = explorer.now.cards
+    assert len(cards) == 3
+    assert sum(float(card.candidate.share[0]) for card in cards) == pytest.approx(1)
+    assert "%" in cards[0].story
+    many = preimage.upsample(explorer.lr, range(12), method=explorer.method)
+    assert float((explorer.certainty() - many.certainty()).abs().max()) < 0.02  # of all that were drawn
+    assert explorer.undo() is before
+    with pytest.raises(InputError, match="fewer than are drawn"):
+        explorer.pick(8, 8)
+    assert explorer.now is before
+
+
 def test_between_begins_and_ends_at_the_two(explorer):
     done(explorer.draw(2))
     one, two = (card.candidate for card in explorer.now.cards)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 
 from preimage.errors import InputError
-from preimage.seeds import MAX_SEED, generator, normal, parse_seeds
+from preimage.seeds import MAX_SEED, generator, normal, parse_seeds, write_seeds
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,12 @@ def test_parse_seeds(spec, seeds):
 @given(st.lists(st.integers(0, MAX_SEED), min_size=1))
 def test_parse_seeds_reads_back_what_is_written(seeds):
     assert parse_seeds(",".join(map(str, seeds))) == tuple(dict.fromkeys(seeds))
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, unique=True))
+def test_seeds_are_written_as_they_are_read(seeds):
+    assert parse_seeds(write_seeds(seeds)) == tuple(seeds)
+    assert write_seeds([3, 4, 5, 9, 8]) == "3-5,9,8"
 
 
 @pytest.mark.parametrize(

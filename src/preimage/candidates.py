@@ -22,7 +22,7 @@ TOLERANCE = "tolerance"
 """Why candidates are not exact that answer a noisy photo within so many grey levels, and the note in a file that says how many."""
 
 _PER_CANDIDATE = ("error", "exact", "moved", "error_before", "steps")
-_MAYBE = ("l1", "worst")  # per candidate too, where there is one
+_MAYBE = ("l1", "worst", "share")  # per candidate too, where there is one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,6 +51,8 @@ class Candidates:
             it small with the candidate's noise; None where the downscaling is linear.
         edit: what was changed of the latents that the photo led to, such as "age=1.5,smile=-1"; empty for nothing.
         worst: (n,) largest difference in grey levels between `lr` and the downscaled saved file; None without a tolerance.
+        share: (n,) which part of all that were drawn each stands for, in (0, 1]; None for candidates that were not picked.
+        picked: of which candidates, and by what, they were picked (`preimage.picking.pick`); empty for those that were not.
 
     Raises:
         InputError: no candidate, lengths or shapes that do not fit, picture values off the 8-bit grid, an exact candidate of
@@ -74,6 +76,8 @@ class Candidates:
     l1: Tensor | None = None
     worst: Tensor | None = None
     edit: str = ""
+    share: Tensor | None = None
+    picked: str = ""
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.numel() == 0:
@@ -172,7 +176,7 @@ class Candidates:
             raise InputError("no candidates to join; give at least one batch")
         first = parts[0]
         for part in parts[1:]:
-            for name in ("method", "prior", "tolerance", "edit"):
+            for name in ("method", "prior", "tolerance", "edit", "picked"):
                 if getattr(part, name) != getattr(first, name):
                     values = f"{getattr(first, name)!r} and {getattr(part, name)!r}"
                     raise InputError(f"candidates of different {name} cannot be joined: {values}; keep them apart")
@@ -235,7 +239,9 @@ class Candidates:
         """
         from preimage.sheet import candidate_grid  # loads Pillow, which `import preimage` does not need
 
-        captions = [f"seed {seed}" for seed in self.seeds]
+        captions = [
+            caption(seed, None if self.share is None else float(self.share[i])) for i, seed in enumerate(self.seeds)
+        ]
         return candidate_grid(self.lr, self.images, captions, self.certainty() if len(self) > 1 else None)
 
     def provenance(self, i: int) -> dict[str, str]:
@@ -267,6 +273,8 @@ class Candidates:
             "moved": f"{float(self.moved[i]):.6g}",
             "steps": str(int(self.steps[i])),
             **({"edit": self.edit} if self.edit else {}),
+            **({"picked": self.picked} if self.picked else {}),
+            **({} if self.share is None else {"share": f"{float(self.share[i]):.4g}"}),
             **learned,
         }
 
@@ -281,6 +289,11 @@ def spread(images: Tensor) -> Tensor:
 def certainty(images: Tensor) -> Tensor:
     """`Candidates.certainty` of pictures (n, 3, H, W) in [0, 1]."""
     return torch.exp2(-spread(images) / HALF_CERTAINTY)
+
+
+def caption(seed: int, share: float | None = None) -> str:
+    """What stands below a candidate: its seed and, of a picked one, the share of all that it stands for."""
+    return f"seed {seed}" if share is None else f"seed {seed}: {share:.0%}"
 
 
 def _spec(degradation: Degradation) -> str:

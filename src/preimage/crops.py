@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from preimage.errors import InputError
+from preimage.errors import InputError, WeightsError
+from preimage.faces.align import align, quad
+from preimage.faces.detect import DEFAULT, Detector
+from preimage.faces.photo import find_faces
 from preimage.files import plain_name
 from preimage.image import as_picture, picture_size, to_pillow, to_uint8
 
@@ -19,7 +21,6 @@ MOST_PIXELS = 40_000_000
 """Of a photo that is opened to look for faces; a larger one says nothing more about them."""
 MOST_FACES = 24
 """Of one photo that are offered."""
-_FINE = 8  # samples along a pixel of the cut-out, at most: more are averaged beforehand
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,17 @@ def open_photo(photo: object, name: str | None = None, find: Finder | None = Non
     height, width = found.pixels.shape[-2:]
     faces, notes = tuple[Square, ...](), found.notes
     if find is not None and not height == width < aligned_below:
-        faces = tuple(sorted(find(found.pixels), key=lambda face: -face.side)[:MOST_FACES])
-        if not faces:
-            notes += ("no face was found; move the square onto one",)
+        try:
+            faces = tuple(sorted(find(found.pixels), key=lambda face: -face.side)[:MOST_FACES])
+            notes += () if faces else ("no face was found; move the square onto one",)
+        except WeightsError as missing:  # the square can be moved by hand
+            notes += (f"no face was looked for: {missing}",)
     name = plain_name(name or (found.path.stem if found.path else "photo"))
     return Photo(found.pixels, name, faces or (whole(found.pixels),), notes)
 
 
 def cut(photo: Tensor, square: Square, pixels: int) -> Tensor:
-    """What a square shows, by area: each pixel is the mean of samples that lie no further apart than the photo's pixels.
-
-    A square of whole pixels that is not turned comes out as it is, or as the very means where `pixels` divides its side. Beyond the
-    edges the photo is mirrored.
+    """What a square shows, see `preimage.faces.align.align`.
 
     Args:
         photo: (3, H, W) in [0, 1].
@@ -147,26 +147,20 @@ def cut(photo: Tensor, square: Square, pixels: int) -> Tensor:
     Raises:
         InputError: fewer than one pixel.
     """
-    if pixels < 1:
-        raise InputError(f"pixels ({pixels}) must be 1 or more.")
-    photo, square = _coarser(photo, square, int(square.side / pixels / _FINE))
-    fine = max(1, math.ceil(square.side / pixels))
-    steps = (torch.arange(pixels * fine, dtype=torch.float64) + 0.5) / (pixels * fine)
-    (x0, y0), (x1, y1), _, (x3, y3) = square.corners
-    x = x0 + steps * (x1 - x0) + (steps * (x3 - x0))[:, None]
-    y = y0 + steps * (y1 - y0) + (steps * (y3 - y0))[:, None]
-    height, width = photo.shape[-2:]
-    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)[None]
-    samples = F.grid_sample(photo[None].double(), grid, padding_mode="reflection", align_corners=False)
-    return to_uint8(F.avg_pool2d(samples, fine)[0]).float() / 255
+    return to_uint8(align(photo, torch.tensor(square.corners, dtype=torch.float64), pixels)).float() / 255
 
 
-def _coarser(photo: Tensor, square: Square, times: int) -> tuple[Tensor, Square]:
-    """A photo so many times smaller, by area, and the square in it; a large square needs no finer one."""
-    if times < 2 or min(photo.shape[-2:]) < times:
-        return photo, square
-    small = F.avg_pool2d(photo[None], times)[0]
-    return small, Square(square.x / times, square.y / times, square.side / times, square.turn)
+def squares_by(detector: str | Detector = DEFAULT) -> Finder:
+    """What finds the squares of FFHQ's alignment by a detector of faces, which is loaded when the first photo comes.
+
+    Args:
+        detector: see `preimage.faces.detect.load_detector`.
+    """
+
+    def found(photo: Tensor) -> list[Square]:
+        return [Square.of(quad(face.points).tolist()) for face in find_faces(photo, "all", detector)]
+
+    return found
 
 
 def marked_scale(photo: Tensor, most: int = 1024) -> float:

@@ -14,21 +14,26 @@ import torch
 from torch import Tensor
 
 from preimage.candidates import Candidates, certainty
-from preimage.crops import Finder, Square, cut, open_photo
+from preimage.crops import Finder, Square, cut, open_photo, squares_by, whole
 from preimage.errors import InputError, MethodError
+from preimage.faces.align import paste
+from preimage.faces.photo import enlarge, enlargement
 from preimage.history import Card, History, State
 from preimage.image import picture_size
 from preimage.invert.guides import as_guides
 from preimage.invert.listener import Step
 from preimage.invert.method import Handle, Method
 from preimage.invert.registry import DEFAULT, load
+from preimage.picking import Picking
 from preimage.results import seed_file
 from preimage.saving import Proof, prove, save_cards
-from preimage.session import Session
+from preimage.session import Session, check_many
 from preimage.working import Progress, work
 
 MOST_CARDS = 256
 """Candidates in a gallery."""
+Made = tuple[Candidates, Sequence[str] | None]
+"""Candidates and their stories; None where they are not to be kept."""
 COUNT = 8
 """Candidates that are drawn at once where nothing else is asked for."""
 
@@ -59,6 +64,7 @@ class Explorer:
         self._session = Session(load(method, **built) if isinstance(method, str) else method, self._hear)
         self._guard, self._round, self._named = threading.RLock(), 0, 0
         self._running: State | None = None
+        self._sure: Tensor | None = None
         self._tell: Callable[[Step], None] | None = None
         self._history = History((State(settings=self.method.settings),))
 
@@ -99,6 +105,8 @@ class Explorer:
 
     def certainty(self) -> Tensor | None:
         """What the photo pins down, over the candidates that seeds alone lead to: (H, W) in (0, 1]; None below two of them."""
+        if self.now.sure is not None:
+            return self.now.sure
         fresh = [card.candidate.images for card in self.now.cards if card.fresh]
         return certainty(torch.cat(fresh)) if len(fresh) > 1 else None
 
@@ -226,7 +234,7 @@ class Explorer:
             count = 0 if state.cards else 1
         seeds = range(first, first + min(count, MOST_CARDS - len(state.cards)))
 
-        def parts() -> Iterator[tuple[Candidates, list[str]]]:
+        def parts() -> Iterator[Made]:
             at = 0
             for size in _portions(len(seeds), self.method.together):
                 some = seeds[at : at + size]
@@ -235,6 +243,35 @@ class Explorer:
                     yield part, [f"seed {seed}" for seed in part.seeds]
 
         return self._run("imagined more", len(seeds), parts, fresh=True)
+
+    def pick(self, count: int = COUNT, of: int = 64, by: str = "pixels") -> Iterator[Progress]:
+        """Draw many, and show the few of them that differ most, each with the share of all that it stands for.
+
+        Args:
+            count: how many are shown; they take the gallery's place.
+            of: how many are drawn, the first seeds.
+            by: what they should differ in, see `preimage.picking.find_embedding`.
+
+        Raises:
+            InputError: numbers that leave nothing to choose, no photo, or an embedding that is none.
+            MethodError: a method without chance.
+        """
+        check_many(self.method)
+        picking, _ = Picking.plan(count, of, by), self.lr
+
+        def parts() -> Iterator[Made]:
+            drawn = []
+            for part in self._session.more(range(of)):
+                drawn.append(part)
+                yield part, None
+            many = Candidates.cat(drawn)
+            few = picking.of(many)
+            shares = [0.0] if few.share is None else few.share.tolist()
+            self._sure = many.certainty()
+            yield few, [f"seed {seed} · {share:.0%}" for seed, share in zip(few.seeds, shares, strict=True)]
+
+        start = self.now.with_(cards=(), chosen=None)
+        return self._run(f"picked {count} of {of}", of, parts, fresh=True, start=start)
 
     def steer(self, changes: Mapping[str, Any], count: int = 1) -> Iterator[Progress]:
         """Turn handles of the candidate that is looked at (`handles`); what comes of it joins the gallery.
@@ -253,7 +290,7 @@ class Explorer:
         # not the numbers that the candidate already has: moving towards those would change nothing
         seeds = range(card.candidate.seeds[0] + 1, card.candidate.seeds[0] + 1 + (count if chance else 1))
 
-        def parts() -> Iterator[tuple[Candidates, list[str]]]:
+        def parts() -> Iterator[Made]:
             for seed in seeds:
                 made = self._session.steer(0, changes, seed)
                 yield made, [f"{card.story}, {said}" + (f" ({seed})" if chance else "")]
@@ -287,7 +324,7 @@ class Explorer:
         two = self.now.cards[other]
         shares = [(i + 1) / (count + 1) for i in range(count)]
 
-        def parts() -> Iterator[tuple[Candidates, list[str]]]:
+        def parts() -> Iterator[Made]:
             done = 0
             for part in self._session.between(one.candidate, two.candidate, shares):
                 yield part, [f"{shares[done + i]:.0%} from {one.story} to {two.story}" for i in range(len(part))]
@@ -320,24 +357,33 @@ class Explorer:
         return card
 
     def _run(
-        self, did: str, wanted: int, parts: Callable[[], Iterator[tuple[Candidates, list[str]]]], fresh: bool = False
+        self,
+        did: str,
+        wanted: int,
+        parts: Callable[[], Iterator[Made]],
+        fresh: bool = False,
+        start: State | None = None,
     ) -> Iterator[Progress]:
-        """Work in a thread of its own, a moment of the history that grows as parts of it are ready."""
+        """Work in a thread of its own, a moment of the history that grows from `start` as parts of it are ready."""
         self.stop()
         state, turn = self.now, self._round
         settings = state.settings or self.method.settings
-        self._running = self._then(state.with_(did=did))
+        self._sure, grown = None, False
+        self._running = self._then((start or state).with_(did=did, sure=None))
 
         def going() -> bool:
             return self._round == turn
 
         def made() -> Iterator[Candidates]:
+            nonlocal grown
             self._session.resume(state.problem, settings, () if state.card is None else (state.card.candidate,))
             for part, stories in parts():
                 with self._guard:
                     if not going():
                         return
-                    self._add(part, stories, fresh)
+                    if stories is not None:
+                        grown = True
+                        self._add(part, stories, fresh)
                 yield part
 
         try:
@@ -346,7 +392,7 @@ class Explorer:
             with self._guard:
                 if going():
                     self.stop()
-                if self.now is self._running and len(self.now.cards) == len(state.cards):  # nothing came of it
+                if self.now is self._running and not grown:  # nothing came of it
                     self._history = self._history.dropped()
 
     def _add(self, part: Candidates, stories: Sequence[str], fresh: bool) -> None:
@@ -358,7 +404,7 @@ class Explorer:
                 file = file.replace(".png", f"_step{self._named:04d}.png")
             cards.append(Card(candidate, file, story, fresh))
         chosen = self.now.chosen if fresh and self.now.chosen is not None else len(self.now.cards)
-        self._running = self.now.with_(cards=(*self.now.cards, *cards), chosen=chosen)
+        self._running = self.now.with_(cards=(*self.now.cards, *cards), chosen=chosen, sure=self._sure)
         self._history = self._history.instead(self._running)
 
     def _hear_by(self, tell: Callable[[Step], None] | None) -> None:
@@ -398,6 +444,21 @@ class Explorer:
             MethodError: none is looked at.
         """
         return prove(self._looked_at().candidate)
+
+    def pasted(self) -> Tensor | None:
+        """The candidate that is looked at in its place in the photo, which is enlarged around it (`preimage.faces.photo`).
+
+        Returns:
+            (3, H', W') in [0, 1]; None where nothing is looked at, or the face is all of the photo.
+        """
+        photo, square, card = self.now.photo, self.now.square, self.now.card
+        if photo is None or square is None or card is None or square == whole(photo.pixels):
+            return None
+        height, width = photo.pixels.shape[-2:]
+        image = card.candidate.images[0]
+        times = enlargement(width, height, [square.side], image.shape[-1])
+        corners = torch.tensor(square.corners, dtype=torch.float64)
+        return paste(enlarge(photo.pixels, times), image, corners * times)
 
     def save(self, folder: str | Path) -> list[Path]:
         """All candidates of the gallery into a folder of results, which `preimage verify` proves.
@@ -452,7 +513,7 @@ def explore(photo: object, count: int = COUNT, *, method: str | Method = DEFAULT
         PreimageError: of the kind that fits.
     """
     picture_size(photo)  # before a method is loaded: a file that is none shows here
-    found = Explorer(method)
+    found = Explorer(method, find=squares_by())
     if settings:
         found.configure(**settings)
     found.open(photo)

@@ -16,6 +16,7 @@ from preimage.invert.method import Method
 from preimage.invert.problem import Problem
 from preimage.invert.queue import Ask
 from preimage.invert.settings import Settings
+from preimage.picking import Picking
 from preimage.results import ResultFolder
 
 
@@ -97,6 +98,7 @@ class Wanted:
         latents: whether latents are kept.
         overwrite: whether another photo's results are replaced.
         sides: whether the prior's smaller pictures of each are kept.
+        picking: which few of the candidates are written once all are drawn; None: all.
     """
 
     seeds: tuple[int, ...]
@@ -105,6 +107,12 @@ class Wanted:
     latents: bool = False
     overwrite: bool = False
     sides: bool = False
+    picking: Picking | None = None
+
+    @property
+    def count(self) -> int:
+        """How many of each photo are written."""
+        return len(self.seeds) if self.picking is None else self.picking.count
 
 
 @dataclass
@@ -116,6 +124,7 @@ class _Photo:
         ask: what is wanted of it.
         left: seeds that are still to come.
         group: by seed, the first of those whose latents go into one file.
+        drawn: candidates that wait until all are there to be picked from.
     """
 
     path: Path
@@ -123,6 +132,7 @@ class _Photo:
     ask: Ask
     left: set[int]
     group: Mapping[int, int]
+    drawn: list[Candidates] = field(default_factory=list)
 
 
 class Fill:
@@ -169,8 +179,9 @@ class Fill:
                 if _ends_all(error) or not self._open:
                     raise
                 self._alone(error)
-        for photo in list(self._open.values()):  # a listener stopped the run
-            self._close(photo)
+        for photo in list(self._open.values()):  # a listener stopped the run; of a part of all nothing is picked
+            if self._wanted.picking is None:
+                self._close(photo)
 
     def _asks(self, stems: Mapping[Path, str]) -> Iterator[Ask]:
         """What is missing of each photo, opened when a method has room for it."""
@@ -181,8 +192,8 @@ class Fill:
                 for note in notes:
                     self._watch.say(f"{path}: {note}")
                 target = folder.claim(stem, problem.lr, wanted.overwrite)
-                todo = folder.missing(stem, wanted.seeds, wanted.variants, problem.resolution)
-                self._tally.kept += len(wanted.seeds) - len(todo)
+                todo = self._missing(stem, problem.resolution)
+                self._tally.kept += 0 if todo and wanted.picking else wanted.count - len(todo)
                 self._watch.done(0, kept=len(wanted.seeds) - len(todo))
                 if not todo and not (target / "grid.png").is_file():
                     folder.grid(stem, problem.lr, wanted.seeds)
@@ -196,10 +207,19 @@ class Fill:
                 if wanted.start is not None:
                     rows = [wanted.seeds.index(seed) for seed in todo]
                     at = {name: x[rows] for name, x in wanted.start.items()}
-                ask, size = Ask(problem, todo, at), self._method.together
+                ask, size = Ask(problem, todo, at), len(todo) if wanted.picking else self._method.together
                 groups = {seed: todo[i - i % size] for i, seed in enumerate(todo)} if wanted.latents else {}
                 self._open[ask] = _Photo(path, stem, ask, set(todo), groups)
                 yield ask
+
+    def _missing(self, stem: str, side: int) -> list[int]:
+        """The seeds that a photo still needs: where a few are picked all, for which ones cannot be known before."""
+        wanted, folder = self._wanted, self._folder
+        if wanted.picking is None:
+            return folder.missing(stem, wanted.seeds, wanted.variants, side)
+        found = folder.picked(stem)
+        whole = len(found) >= wanted.count and not folder.missing(stem, found, wanted.variants, side)
+        return [] if whole and (folder.place(stem) / "grid.png").is_file() else list(wanted.seeds)
 
     def _answer(self, asks: Iterable[Ask]) -> None:
         for ask, part in self._method.sample_each(asks, self._settings, self._watch.step):
@@ -232,7 +252,18 @@ class Fill:
                 self._fail(photo, own)
 
     def _keep(self, photo: _Photo, part: Candidates) -> None:
-        """Write candidates; their latents and smaller pictures first, so that a finished one never lacks them."""
+        """Write candidates, or the picked ones of them when all are there."""
+        if self._wanted.picking is None:
+            self._write(photo, part)
+        else:
+            photo.drawn.append(part)
+        self._watch.done(len(part))
+        photo.left -= set(part.seeds)
+        if not photo.left:
+            self._close(photo)
+
+    def _write(self, photo: _Photo, part: Candidates) -> None:
+        """Their latents and smaller pictures first, so that a finished one never lacks them."""
         folder, stem = self._folder, photo.stem
         if self._wanted.latents and part.latents:
             for first in dict.fromkeys(photo.group[seed] for seed in part.seeds):
@@ -243,10 +274,6 @@ class Fill:
         written = folder.write(stem, part)
         self._write_variants(stem, part)
         self._tally.add(part, written)
-        self._watch.done(len(part))
-        photo.left -= set(part.seeds)
-        if not photo.left:
-            self._close(photo)
 
     def _write_variants(self, stem: str, part: Candidates) -> None:
         variants, together = self._wanted.variants, self._method.together
@@ -260,7 +287,13 @@ class Fill:
 
     def _close(self, photo: _Photo) -> None:
         del self._open[photo.ask]
-        self._folder.grid(photo.stem, photo.ask.problem.lr, self._wanted.seeds)
+        seeds, sure = self._wanted.seeds, None
+        if self._wanted.picking is not None:
+            drawn = Candidates.cat(photo.drawn)
+            part = self._wanted.picking.of(drawn)
+            self._write(photo, part)
+            seeds, sure = part.seeds, drawn.certainty()
+        self._folder.grid(photo.stem, photo.ask.problem.lr, seeds, sure)
 
     def _fail(self, photo: _Photo, error: PreimageError) -> None:
         self._open.pop(photo.ask, None)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from torch import Tensor
+
 from preimage.candidates import Candidates
 from preimage.crops import Photo, Square
 from preimage.invert.problem import Problem
@@ -46,6 +48,7 @@ class State:
         guides: further inputs, as a user gave them.
         cards: the gallery.
         chosen: index of the card that is looked at.
+        sure: (H, W), what the photo pins down, where the cards were picked of many more; None where they tell it themselves.
     """
 
     did: str = ""
@@ -57,6 +60,7 @@ class State:
     guides: Mapping[str, Any] = field(default_factory=dict)
     cards: tuple[Card, ...] = ()
     chosen: int | None = None
+    sure: Tensor | None = None
 
     def with_(self, **changes: Any) -> State:
         """The moment that differs in these."""

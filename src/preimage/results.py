@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from preimage.candidates import Candidates, certainty
+from preimage.candidates import Candidates, caption, certainty
 from preimage.errors import InputError, OccupiedError, OutputError
 from preimage.files import (
     append_line,
@@ -200,6 +200,13 @@ class ResultFolder:
 
         return [s for s in seeds if not all(there(seed_file(s, k)) for k in (None, *range(variants)))]
 
+    def picked(self, stem: str) -> list[int]:
+        """The seeds of the picked candidates that are there whole, in the order of picking."""
+        with changing(self.path):
+            self._refresh()
+        lines = [line for (input_, _), line in self.done.items() if input_ == stem and "picked" in line]
+        return [line["seed"] for line in lines if is_whole(self.path / stem / line["file"])]
+
     def write(
         self,
         stem: str,
@@ -242,6 +249,8 @@ class ResultFolder:
             }
             if candidates.edit:
                 line["edit"] = candidates.edit
+            if candidates.share is not None:
+                line |= {"share": finite(float(candidates.share[i]), 4), "picked": candidates.picked}
             if candidates.l1 is not None:
                 line |= {"l1": finite(float(candidates.l1[i]), 4), "inexact_because": candidates.inexact_because}
             elif candidates.tolerance:
@@ -296,18 +305,26 @@ class ResultFolder:
             path = self.place(stem) / f"latents{first:04d}.safetensors"
             add_latents(path, candidates, lambda seed: (stem, seed_file(seed)) in self.done)
 
-    def grid(self, stem: str, lr: Tensor, seeds: Iterable[int]) -> Path | None:
-        """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty."""
-        return self.grid_of(stem, lr, {seed_file(s): f"seed {s}" for s in seeds})
+    def grid(self, stem: str, lr: Tensor, seeds: Iterable[int], sure: Tensor | None = None) -> Path | None:
+        """Draw DIR/<stem>/grid.png from the saved files of these seeds: input, candidates, certainty.
 
-    def grid_of(self, stem: str, lr: Tensor, captions: Mapping[str, str]) -> Path | None:
+        Args:
+            stem, lr: name of the input, and the input.
+            seeds: which, in this order.
+            sure: (H, W) certainty where more were drawn than are saved; None: that of the saved ones.
+        """
+        listed = {seed: self.done.get((stem, seed_file(seed)), {}).get("share") for seed in seeds}
+        return self.grid_of(stem, lr, {seed_file(seed): caption(seed, share) for seed, share in listed.items()}, sure)
+
+    def grid_of(self, stem: str, lr: Tensor, captions: Mapping[str, str], sure: Tensor | None = None) -> Path | None:
         """The same of files by name, with what is written below each."""
         captions = {file: text for file, text in captions.items() if (self.path / stem / file).is_file()}
         if not captions:
             return None
         images = torch.stack([read_image(self.path / stem / file).pixels for file in captions])
+        if sure is None and len(images) > 1:
+            sure = certainty(images)
         path = self.path / stem / "grid.png"
-        sure = certainty(images) if len(images) > 1 else None
         save_png(path, candidate_grid(lr, images, list(captions.values()), sure))
         return path
 

@@ -99,7 +99,7 @@ def save_cards(state: State, method: Method, folder: str | Path) -> list[Path]:
         place = results.claim(stem, lr)
         for card in state.cards:
             results.write(stem, card.candidate, files=[card.file], about={"story": card.story})
-        results.grid_of(stem, lr, {card.file: card.story for card in state.cards})
+        results.grid_of(stem, lr, {card.file: card.story for card in state.cards}, state.sure)
     return [place / card.file for card in state.cards]
 
 

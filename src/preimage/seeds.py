@@ -52,6 +52,17 @@ def parse_seeds(spec: str | int | Iterable[int], *, limit: int = MAX_COUNT) -> t
     return tuple(dict.fromkeys(seed for part in ranges for seed in part))
 
 
+def write_seeds(seeds: Iterable[int]) -> str:
+    """Seeds as `parse_seeds` reads them, such as "0-7,9,12-13"; neighbours that rise by one as a range, in the order given."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1][1:] = [seed]
+        else:
+            runs.append([seed])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
 def _parse_part(part: str, spec: str) -> range:
     found = _PART.fullmatch(part)
     if found is None:

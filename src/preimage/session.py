@@ -24,6 +24,7 @@ from preimage.invert.mixing import mixed
 from preimage.invert.problem import Problem, Source, check_sides, reduced_size
 from preimage.invert.problem import reduce as reduced
 from preimage.invert.settings import Settings
+from preimage.picking import Embedding, Picking
 from preimage.seeds import parse_seeds
 
 
@@ -103,6 +104,32 @@ class Session:
         self._stopping.clear()
         parts = self.method.sample(self.problem, one_if_alike(self.method, wanted), self.settings, self._hear, at)
         return self._keeping(parts)
+
+    def pick(
+        self,
+        count: int,
+        of: str | int | Iterable[int] = "0-63",
+        by: str | Embedding = "pixels",
+        at: Mapping[str, Tensor] | None = None,
+    ) -> Candidates:
+        """Draw many, and take the few that differ most (`preimage.picking.pick`).
+
+        Args:
+            count: how many.
+            of: the seeds to draw, and `at`: the latents to go on from, as in `more`.
+            by: what they should differ in.
+
+        Returns:
+            The picked ones, with their shares; `candidates` holds all that were drawn. After a `stop` they are picked of what there is.
+
+        Raises:
+            MethodError: no photo was taken up, or the method knows one answer only.
+            InputError, WeightsError: as `preimage.picking.pick`.
+        """
+        check_many(self.method)
+        wanted = parse_seeds(of)
+        picking = Picking.plan(count, len(wanted), by)
+        return picking.of(Candidates.cat(list(self.more(wanted, at))))
 
     def steer(self, index: int, changes: Mapping[str, Any], seeds: str | int | Iterable[int] = 0) -> Candidates:
         """Turn handles of candidate `index`; see `Method.steer`."""
@@ -197,6 +224,18 @@ def one_if_alike(method: Method, seeds: Sequence[int], say: Callable[[str], None
     if say is not None:
         say(f"{method.name} gives the same picture for every seed: one candidate is written, that of seed {seeds[0]}.")
     return (seeds[0],)
+
+
+def check_many(method: Method) -> None:
+    """Refuse to pick of the candidates of a method that makes one.
+
+    Raises:
+        MethodError: with the mend.
+    """
+    if not method.capabilities.many:
+        raise MethodError(
+            f"{method.name} gives the same picture for every seed: there is nothing to pick from; leave it out."
+        )
 
 
 def check_continues(method: Method, at: Mapping[str, Tensor] | None) -> None:

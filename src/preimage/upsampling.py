@@ -24,9 +24,10 @@ from preimage.invert.method import Method
 from preimage.invert.problem import find_degradation
 from preimage.invert.registry import DEFAULT, load
 from preimage.latent_files import load_latents
+from preimage.picking import Embedding, Picking
 from preimage.results import ResultFolder
-from preimage.seeds import MAX_COUNT, parse_seeds
-from preimage.session import Session, check_continues, one_if_alike, take_up
+from preimage.seeds import MAX_COUNT, parse_seeds, write_seeds
+from preimage.session import Session, check_continues, check_many, one_if_alike, take_up
 from preimage.weight_files import sha256
 
 
@@ -45,6 +46,8 @@ def upsample(
     precision: str | None = None,
     batch: int | str | None = None,
     at: Candidates | Mapping[str, Tensor] | None = None,
+    pick: int | None = None,
+    by: str | Embedding = "pixels",
     **controls: Any,
 ) -> Candidates:
     """Many sharp faces that could all lie behind one small picture.
@@ -63,11 +66,13 @@ def upsample(
         device, precision: "auto" decides.
         batch: candidates that run together; "auto" takes what fits into memory.
         at: candidates, or their latents, to go on from, one for each seed.
+        pick: so many of all, those that differ most in what `by` says (`preimage.picking.pick`), such as 8 with `seeds=range(64)`.
+        by: "pixels", "identity", "landmarks", "identity=FILE", or an embedding of your own.
         **controls: of the method, such as `temperature=0.7` (`Method.Settings`), and its further inputs, such as
             `reference="face.png"` (`Capabilities.inputs`).
 
     Returns:
-        All candidates, in the order of the seeds; one of a method without chance.
+        All candidates, in the order of the seeds; one of a method without chance. Picked ones in the order of picking.
 
     Raises:
         PreimageError: of the kind that fits; the message says how to mend it.
@@ -93,6 +98,8 @@ def upsample(
     session.configure(settings, wanted, guides.keys())
     session.pose(picture, degradation, scale, reduce=reduce, **guides)
     latents = at.latents if isinstance(at, Candidates) else at
+    if pick is not None:
+        return session.pick(pick, wanted, by, latents)
     return Candidates.cat(list(session.more(wanted, latents)))
 
 
@@ -131,6 +138,8 @@ def upsample_folder(
     side_outputs: bool = False,
     branches: str | None = None,
     at: str | Path | None = None,
+    pick: int | None = None,
+    by: str = "pixels",
     overwrite: bool = False,
     controls: Mapping[str, Any] | None = None,
     threads: int | str = "auto",
@@ -151,6 +160,7 @@ def upsample_folder(
         side_outputs: keep the prior's smaller pictures of candidates made now too, `side32_seed0000.png` (`Method.side_outputs`).
         branches: learned ones of the prior, which draw these pictures, and those of `coarse` steps; name or path.
         at: such a file, to go on from; it must hold every seed that is asked for.
+        pick, by: as in `upsample`; only the picked ones are written, once all of a photo are drawn. An interrupted photo is drawn again.
         overwrite: replace results of other settings.
         controls: of the method, and its further inputs as paths.
         threads: of torch; "auto" takes the cores that are free. Other than the other arguments it holds for the whole process.
@@ -183,6 +193,9 @@ def upsample_folder(
         raise MethodError(f"{loaded.name} has nothing to draw anew; leave out the variants.")
     start = load_latents(at, wanted) if at is not None else None
     check_continues(loaded, start)
+    if pick is not None:
+        check_many(loaded)
+    picking = Picking.plan(pick, len(wanted), by) if pick is not None else None
     wanted = one_if_alike(loaded, wanted, watch.say)
     degradation = degradation or loaded.capabilities.default_degradation
     source = find_degradation(degradation, border)
@@ -195,6 +208,7 @@ def upsample_folder(
         "precision": precision,
         "inputs": [str(i) for i in inputs],
         "seeds": ",".join(map(str, wanted)),
+        "pick": {"count": pick, "by": picking.name, "of": write_seeds(wanted)} if picking else None,
         "variants": variants,
         "save_latents": latents,
         "side_outputs": side_outputs,
@@ -216,7 +230,7 @@ def upsample_folder(
             *(f"preimage: {note}" for note in folder.notes),
         ]:
             watch.say(note)
-        todo = Wanted(wanted, variants, start, latents, overwrite, side_outputs)
+        todo = Wanted(wanted, variants, start, latents, overwrite, side_outputs, picking)
         pose = partial(take_up, loaded, degradation=source, scale=scale, reduce=reduce, **ready)
         Fill(loaded, configured, folder, todo, pose, watch, tally).run({path: stems[path] for path in paths})
     return tally

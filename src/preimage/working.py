@@ -85,7 +85,7 @@ def work(
                     lock.release()
                 if part is None:
                     break
-                made += len(part)
+                made = min(wanted, made + len(part))
                 told.put(Progress(made, wanted))
         except BaseException as error:
             told.put(error)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from preimage.cli import main
 from preimage.errors import OutputError, WeightsError
+from preimage.feature_networks import NETWORKS, load_network
 from preimage.measure.convert import convert
-from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.inception import FIDInception
 from preimage.nets.trunks import SqueezeNet11
 from preimage.weight_files import sha256

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import preimage.measure.perceptual as module
 from preimage.errors import InputError, MethodError, WeightsError
-from preimage.measure.networks import FORMAT, NETWORKS
+from preimage.feature_networks import FORMAT, NETWORKS
 from preimage.measure.perceptual import LPIPS, TRUNKS, load_lpips, lpips_metric, published_heads
 from preimage.nets.features import SqueezeNet
 from preimage.nets.trunks import VGG16, AlexNet, SqueezeNet11, Trunk

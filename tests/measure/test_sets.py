@@ -15,8 +15,8 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 import preimage.measure.sets as module
 from preimage.errors import InputError, OutputError, WeightsError
+from preimage.feature_networks import FORMAT, NETWORKS
 from preimage.measure.distances import FeatureScale, frechet_distance, kernel_distance
-from preimage.measure.networks import FORMAT, NETWORKS
 from preimage.measure.sets import Reservoir, SetDistance, set_distance
 from preimage.nets.features import FeatureNetwork, SqueezeNet
 from preimage.nets.inception import FIDInception

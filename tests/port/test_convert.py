@@ -26,10 +26,10 @@ from torch import Tensor
 
 from preimage.cli import main
 from preimage.errors import OutputError, WeightsError
+from preimage.feature_networks import NETWORKS, load_network
+from preimage.feature_networks import metadata as network_metadata
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.measure.convert import convert
-from preimage.measure.networks import NETWORKS, load_network
-from preimage.measure.networks import metadata as network_metadata
 from preimage.nets.layers import fir_kernel, upsample2
 from preimage.nets.trunks import SqueezeNet11
 from preimage.port.convert import LAYOUTS, convert_prior

@@ -11,6 +11,7 @@ from jsonargparse import ActionYesNo, ArgumentParser, Namespace
 
 from preimage.cli.bar import Bar
 from preimage.cli.options import border_option, failures, value_of
+from preimage.errors import InputError
 from preimage.invert.registry import DEFAULT
 
 LINEAR = "bicubic, bilinear, lanczos, area, gaussian"
@@ -45,6 +46,18 @@ def upsample_options(p: ArgumentParser, argv: Sequence[str]) -> None:
     )
     p.add_argument("--seeds", default="0-7", help="which candidates, such as 0-7,12")
     p.add_argument("-n", "--count", type=int | None, default=None, help="the first so many seeds, instead of --seeds")
+    p.add_argument(
+        "--pick",
+        type=int | None,
+        default=None,
+        help="write only so many, those that differ most, and the share each stands for",
+    )
+    p.add_argument(
+        "--of", type=int | None, default=None, help="with --pick: draw the first so many seeds, instead of --seeds"
+    )
+    p.add_argument(
+        "--by", default="pixels", help="with --pick: what they differ in: pixels, identity, landmarks, or identity=FILE"
+    )
     learned = ", or a learned one by name or path, such as degradation-gan" if "learned" in takes.degradations else ""
     p.add_argument(
         "--degradation",
@@ -90,8 +103,11 @@ def upsample(options: Namespace) -> int:
     name = controls.pop("name")
     controls |= {guide.name: given.pop(guide.name) for guide in method_class(name).capabilities.inputs}
     count, seeds, output = given.pop("count"), given.pop("seeds"), given.pop("output")
-    if count is not None:
-        seeds = range(count)
+    of = given.pop("of")
+    if of is not None and given["pick"] is None:
+        raise InputError("--of says how many are drawn for --pick; give --pick too, or --count instead.")
+    if (drawn := count if of is None else of) is not None:
+        seeds = range(drawn)
     with Bar() as bar:
         tally = upsample_folder(
             given.pop("inputs"),

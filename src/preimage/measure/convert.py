@@ -19,8 +19,8 @@ from pathlib import Path
 from torch import Tensor
 
 from preimage.errors import WeightsError
+from preimage.feature_networks import FORMAT, NETWORKS, NetworkEntry, identify, weights_folder
 from preimage.files import write_bytes_atomic
-from preimage.measure.networks import FORMAT, NETWORKS, NetworkEntry, identify, weights_folder
 from preimage.port.pickles import MOST_MESSAGE, SUFFIXES, Checkpoint, read_checkpoint
 from preimage.readable import UnreadableError, find_file
 from preimage.texts import one_line

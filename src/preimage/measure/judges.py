@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preimage.declaration import Declaration
-from preimage.measure.networks import NETWORKS, NetworkEntry, load_network
+from preimage.feature_networks import NETWORKS, NetworkEntry, load_network
 from preimage.nets.features import FeatureNetwork
 
 

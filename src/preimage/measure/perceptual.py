@@ -1,7 +1,7 @@
 """LPIPS: how different two pictures look, by the features of a classifier (Zhang et al., 2018, arXiv:1801.03924).
 
 The published metric is a trunk (AlexNet, VGG-16 or SqueezeNet 1.1 as torchvision trained them) and heads of some hundred numbers
-(version 0.1). Trunks are read from files (`measure.networks`); the heads come with torchmetrics. With a trunk of another training
+(version 0.1). Trunks are read from files (`feature_networks`); the heads come with torchmetrics. With a trunk of another training
 the ranking is much the same and the value is not; its name carries a star, and it is comparable with itself only.
 """
 
@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.errors import InputError, MethodError, WeightsError
+from preimage.feature_networks import NETWORKS, load_network, weights_folder
 from preimage.measure.metric import Metric
-from preimage.measure.networks import NETWORKS, load_network, weights_folder
 from preimage.nets.features import FeatureNetwork, SqueezeNet
 from preimage.nets.trunks import SqueezeNet11
 
 TRUNKS = {"alex": "alex", "vgg": "vgg16", "squeeze": "squeeze"}
-"""The three published variants and the entries of `measure.networks.NETWORKS` they look through."""
+"""The three published variants and the entries of `feature_networks.NETWORKS` they look through."""
 STAND_IN = "squeezenet11-keras"
 """Another training of SqueezeNet 1.1, for `lpips-squeeze*`."""
 
@@ -147,7 +147,7 @@ def load_lpips(
     Args:
         which: "alex", "vgg" or "squeeze". Where the published file of SqueezeNet is absent and the stand-in is there, "squeeze"
             takes that.
-        folder: where trunks are, see `measure.networks.weights_folder`.
+        folder: where trunks are, see `feature_networks.weights_folder`.
         weights: path or hub id of a trunk of this architecture, instead of the folder's file.
         download: whether a missing trunk may be fetched from the hub.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from preimage.errors import InputError
+from preimage.feature_networks import NETWORKS, load_network
 from preimage.files import write_bytes_atomic
 from preimage.measure.distances import (
     FeatureScale,
@@ -23,7 +24,6 @@ from preimage.measure.distances import (
     frechet_distance,
     kernel_distance,
 )
-from preimage.measure.networks import NETWORKS, load_network
 from preimage.nets.features import FeatureNetwork
 from preimage.nets.inception import FIDInception
 
@@ -118,7 +118,7 @@ class SetDistance:
 
     Args:
         name: what the network is called in the names of the values, such as the `label` of its entry in
-            `measure.networks.NETWORKS`.
+            `feature_networks.NETWORKS`.
         network: gives the feature vectors (`pooled`).
         capacity: feature vectors of each set that are kept for the kernel distance.
         seed: of that choice and of the subsets.
@@ -286,7 +286,7 @@ class SetDistance:
 def set_distance(
     source: str | Path, folder: str | Path | None = None, download: bool = False, seed: int = 0
 ) -> SetDistance:
-    """Fréchet and kernel distance in the eyes of a network of `measure.networks`.
+    """Fréchet and kernel distance in the eyes of a network of `feature_networks`.
 
     Args:
         source: an entry, a path or a hub id, see `load_network`; "inception" for FID and KID.

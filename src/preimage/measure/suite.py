@@ -9,13 +9,14 @@ from pathlib import Path
 from torch import Tensor
 
 from preimage.errors import MethodError, PreimageError, WeightsError
-from preimage.measure.faces import Landmarks68, identity_similarity, landmark_distance
+from preimage.feature_networks import NETWORKS, load_network, locate
+from preimage.measure.faces import identity_similarity, landmark_distance
 from preimage.measure.fidelity import FIDELITY
 from preimage.measure.metric import Metric
-from preimage.measure.networks import NETWORKS, load_network, locate
 from preimage.measure.niqe import NiqeModel, niqe_metric
 from preimage.measure.perceptual import LPIPS, TRUNKS, load_lpips, lpips_metric
 from preimage.measure.sets import SetDistance
+from preimage.nets.landmarks import Landmarks68
 from preimage.nets.mobilefacenet import MobileFaceNet
 from preimage.weights import embedded
 
@@ -74,7 +75,7 @@ def build_suite(
 
     Args:
         metrics: names out of `NAMES`; None takes all whose files are at hand and lists the others as missing.
-        weights: folder of feature networks, see `measure.networks.weights_folder`.
+        weights: folder of feature networks, see `feature_networks.weights_folder`.
         niqe_model: one more NIQE model, fitted elsewhere (`NiqeModel.save`).
         download: whether networks may be fetched from the hub.
 

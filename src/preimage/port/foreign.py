@@ -53,7 +53,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (
         r"(^|\.)layer1\.0\.conv1\.|(^|\.)features\.\d+\.|(^|\.)Conv2d_1a_3x3\.|(^|\.)(classifier|fc|logits)(\.\d+)?\.weight$",
         "a classifier or feature network, which describes pictures and makes none. Those that measure are listed in "
-        "`preimage.measure.networks`; as a prior, bring a generator",
+        "`preimage.feature_networks`; as a prior, bring a generator",
     ),
     (r"(^|\.)(synthesis|mapping)\.", "part of a style-based generator, but not a whole one of a known kind. Bring the whole generator"),
 )  # fmt: skip

@@ -22,7 +22,7 @@ from preimage.working import Progress
 
 OFTEN = 0.2
 """Seconds between two looks at what is being drawn."""
-COUNT = 8
+COUNT, OF = 8, 64
 VARIATIONS = 4
 Shown = Iterator[dict[Any, Any]]
 
@@ -156,6 +156,14 @@ class Actions:
 
     def drawn(self, request: gr.Request) -> Shown:
         yield from self._do(request, lambda tab: tab.explorer.draw(COUNT))
+
+    def picked(self, request: gr.Request) -> Shown:
+        yield from self._do(request, lambda tab: tab.explorer.pick(COUNT, OF))
+
+    def pasted(self, request: gr.Request) -> str | None:
+        tab = self.tabs.of(str(request.session_hash))
+        found = tab.explorer.pasted()
+        return None if found is None else tab.picture(found, "pasted")
 
     def stopped(self, request: gr.Request) -> None:
         self.tabs.of(str(request.session_hash)).explorer.stop()

@@ -25,6 +25,8 @@ CERTAIN = (
     """<p class="hint">Bright: the candidates agree, your photo pins it down. Dark: they differ, it is imagined.</p>"""
 )
 CAPTION = '<p class="caption">{}</p>'
+PASTED = """<p class="hint">The photo is enlarged, the candidate resampled into it with a soft edge. What is proved byte for byte is the
+candidate itself, not this picture.</p>"""
 STEP = '<p class="step">{}</p>'
 LEGEND = '<div class="legend">{}</div>'.format(
     "".join(f'<span><i style="background:rgb{label.colour}"></i>{label.name}</span>' for label in LABELS)
@@ -112,6 +114,7 @@ def _candidates_column(parts: Parts) -> None:
         with gr.Row(elem_id="tools"):
             parts["draw"] = gr.Button("Imagine eight", variant="primary", size="md", elem_id="draw", min_width=140)
             parts["stop"] = gr.Button("Stop", variant="stop", size="md", visible=False, elem_id="stop", min_width=140)
+            parts["pick"] = gr.Button("The 8 of 64 that differ most", size="md", elem_id="pick", min_width=190)
             parts["undo"] = gr.Button("↶ Undo", size="md", interactive=False, elem_id="undo", min_width=90)
             parts["redo"] = gr.Button("Redo ↷", size="md", interactive=False, elem_id="redo", min_width=90)
         parts["status"] = gr.HTML(elem_id="status", padding=False)
@@ -136,6 +139,11 @@ def _looking_tabs(parts: Parts) -> None:
             label="Your input · the candidate", format="png", type="filepath", elem_id="look", interactive=False, buttons=["fullscreen"],
             max_height=600, show_label=False,
         )  # fmt: skip
+    with gr.Tab("In your photo", visible=False) as parts["pasting"]:
+        parts["pasted"] = gr.Image(
+            show_label=False, interactive=False, elem_id="pasted", buttons=["download", "fullscreen"], **PNG
+        )  # fmt: skip
+        gr.HTML(PASTED, padding=False)
     with gr.Tab("What is certain"):
         parts["certain"] = gr.Image(show_label=False, interactive=False, elem_id="certain", buttons=[], **PNG)
         gr.HTML(CERTAIN, padding=False)
@@ -211,6 +219,8 @@ def _wire(page: gr.Blocks, parts: Parts, actions: Actions) -> None:
     parts["guide-no"].click(actions.unguided, parts["guide"], shown, **quiet)
 
     parts["draw"].click(actions.drawn, None, shown, **quiet)
+    parts["pick"].click(actions.picked, None, shown, **quiet)
+    parts["pasting"].select(actions.pasted, None, parts["pasted"], **quiet)
     parts["stop"].click(actions.stopped, None, None, queue=False, **quiet)
     parts["undo"].click(actions.undone, None, shown, **quiet)
     parts["redo"].click(actions.redone, None, shown, **quiet)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preimage.crops import Finder
+from preimage.crops import squares_by
 from preimage.errors import InputError, OutputError
+from preimage.faces.detect import DEFAULT as DETECTOR
 from preimage.image import picture_size
 from preimage.invert.registry import DEFAULT, method_class
 
@@ -56,7 +57,7 @@ def start(
     host: str = "127.0.0.1",
     port: int | None = None,
     password: str | None = None,
-    find: Finder | None = None,
+    detector: str = DETECTOR,
 ) -> Server:
     """Start the page.
 
@@ -66,7 +67,7 @@ def start(
         host: whom to answer; anything but this machine needs a password.
         port: None takes the first free one from 7860.
         password: which the page asks for, with any name.
-        find: what finds faces in photos.
+        detector: what finds faces in photos, see `preimage.faces.detect.load_detector`.
 
     Raises:
         InputError: a host without a password, a photo that is none.
@@ -90,7 +91,7 @@ def start(
         if photo is not None:  # the page may show what lies in its own folder, and nothing else
             kept = root / Path(photo).name
             shutil.copyfile(photo, kept)
-        tabs = Tabs(root / "tabs", method, find)
+        tabs = Tabs(root / "tabs", method, squares_by(detector))
         tabs.shelf.take(method)  # before anybody waits for it
         page = build_page(tabs, None if kept is None else str(kept))
         page.queue(default_concurrency_limit=16, max_size=256)

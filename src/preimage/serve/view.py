@@ -9,7 +9,7 @@ import gradio as gr
 import torch.nn.functional as F
 from torch import Tensor
 
-from preimage.crops import marked
+from preimage.crops import marked, whole
 from preimage.explorer import Explorer
 from preimage.image import to_pillow
 from preimage.invert.method import Handle
@@ -87,6 +87,10 @@ def looking_view(tab: Tab) -> View:
         f'{escape(proof.text)} <span class="story">All other detail is imagined.</span></span></div>',
         "certain": None if certain is None else tab.picture(enlarged(heatmap(certain), SHOWN), "certainty"),
         "other": gr.update(choices=others, value=others[0][1] if others else None),
+        "pasting": gr.update(
+            visible=explorer.now.photo is not None and explorer.now.square != whole(explorer.now.photo.pixels)
+        ),
+        "pasted": None,
         "painting": gr.update(visible=labels is not None),
         "varying": gr.update(visible=bool(turnable(explorer))),
         "between": gr.update(visible=explorer.method.capabilities.continues),
@@ -121,6 +125,7 @@ def buttons_view(tab: Tab, busy: bool) -> View:
     said = f"{count} candidate{'' if count == 1 else 's'} · last: {state.did}" + (f" · {notes}" if notes else "")
     return {
         "draw": gr.update(visible=not busy, value="Eight more" if state.cards else "Imagine eight", interactive=many or not state.cards),
+        "pick": gr.update(visible=not busy and many),
         "stop": gr.update(visible=busy),
         "undo": gr.update(interactive=explorer.can_undo),
         "redo": gr.update(interactive=explorer.can_redo),

@@ -76,7 +76,7 @@ def find_directions(
         hold: "labels": further attributes, which all directions from scores leave as they are, and which get none themselves: what the
             data mix up with an attribute, such as the origin of faces with their age.
         faces: "labels": most faces that are looked at.
-        features: "labels": what looks at them, of `FEATURE_NETWORKS` where a package brings its weights, or as `measure.networks` finds
+        features: "labels": what looks at them, of `FEATURE_NETWORKS` where a package brings its weights, or as `feature_networks` finds
             networks.
         landmarks: "smile": the file of `measure.faces.Landmarks68`.
         device: "auto" decides.
@@ -157,7 +157,7 @@ def _look(features: str, device: torch.device) -> tuple[Look, str]:
     if features in FEATURE_NETWORKS and FEATURE_NETWORKS[features].package:
         network, name = load_features(features), features
     else:
-        from preimage.measure.networks import load_network
+        from preimage.feature_networks import load_network
 
         network, name = load_network(features), Path(features).stem
     network.to(device)
@@ -179,7 +179,7 @@ def _label_scores(
 
 
 def _smile_scores(prior: Any, seeds: range, path: str | Path) -> dict[str, Tensor]:
-    from preimage.measure.faces import Landmarks68
+    from preimage.nets.landmarks import Landmarks68
 
     network = Landmarks68(path)
     found = looked(lambda x: smile(network.points(x)), pictures(prior, seeds))

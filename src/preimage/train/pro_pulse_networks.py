@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from preimage.errors import RecipeError
+from preimage.feature_networks import load_network
 from preimage.generate.prior import inverse_leaky_relu, sphere_to_w
-from preimage.measure.networks import load_network
 from preimage.nets.feature_network import FeatureNetwork
 from preimage.nets.features import load_features
 from preimage.nets.pro_pulse import ProPulseEncoder

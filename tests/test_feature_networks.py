@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from preimage.errors import WeightsError
-from preimage.measure.judges import JUDGES
-from preimage.measure.networks import (
+from preimage.feature_networks import (
     FILES,
     FORMAT,
     NETWORKS,
@@ -23,10 +22,11 @@ from preimage.measure.networks import (
     locate,
     weights_folder,
 )
+from preimage.measure.judges import JUDGES
 from preimage.nets.features import FeatureNetwork, SqueezeNet
 from preimage.nets.trunks import VGG16, SqueezeNet11
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "weights"
+SHARED = Path(__file__).parents[1].parent / "shared" / "weights"
 OFFICIAL = ["alex", "vgg16", "squeeze", "inception"]
 
 
