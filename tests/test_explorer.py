@@ -12,6 +12,7 @@ import preimage
 from preimage.crops import Square
 from preimage.errors import InputError, MethodError
 from preimage.explorer import Explorer, _portions
+from preimage.faces.photo import enlarge
 from preimage.files import read_provenance, save_png
 from preimage.image import read_image
 from preimage.invert.posterior import Posterior
@@ -227,6 +228,28 @@ def test_a_larger_photo_is_brought_to_what_the_network_learned(method):
     assert explorer.most_pixels(square) == 40
     explorer.adjust(square, 999)
     assert explorer.lr.shape == (3, 40, 40)
+
+
+def test_faces_of_a_photo_are_taken_by_pointing_and_put_back(method):
+    crowd = torch.rand(3, 90, 200, generator=torch.Generator().manual_seed(0))
+    faces = [Square(40, 45, 40, 5), Square(140, 45, 60)]
+    explorer = Explorer(method, find=lambda _: faces)
+    explorer.open(crowd)
+    assert explorer.now.square == faces[1]  # the largest
+    assert explorer.squares() == ((faces[1], faces[0]), 0)
+    explorer.point(35, 50)
+    assert explorer.now.square == faces[0]
+    explorer.point(190, 10)  # no face there
+    assert explorer.now.square == Square(190, 10, 40, 5)
+    assert explorer.squares()[1] == 2
+    explorer.point(140, 45)
+    assert explorer.pasted() is None
+    done(explorer.draw(1))
+    pasted = explorer.pasted()
+    assert pasted.shape == (3, 270, 600)  # 128 pixels of the candidate in the place of 60
+    enlarged = enlarge(crowd, 3)
+    assert torch.equal(pasted[:, :, :330], enlarged[:, :, :330])
+    assert float((pasted - enlarged).abs().max()) > 0.1
 
 
 def test_what_cannot_be_done_says_so(method, tmp_path, photo):

@@ -185,11 +185,11 @@ def marked(photo: Tensor, squares: Sequence[Square], chosen: int | None = None, 
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(14, max(size) // 40))
-    width = max(2, max(size) // 250)
+    width = max(2, max(size) // 160)
     order = [i for i in range(len(squares)) if i != chosen] + ([] if chosen is None else [chosen])
     for i in order:  # the chosen one lies on top
         points = [(x * scale, y * scale) for x, y in squares[i].corners]
-        draw.line([*points, *points[:2]], fill=(20, 20, 24), width=2 * width, joint="curve")
+        draw.line([*points, *points[:2]], fill=(20, 20, 24), width=width + 2, joint="curve")
         draw.line(
             [*points, *points[:2]], fill=(255, 196, 61) if i == chosen else (255, 255, 255), width=width, joint="curve"
         )

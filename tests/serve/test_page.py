@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from preimage.image import to_pillow
 from preimage.serve.server import start
 from preimage.verify import verify_folder
+from preimage.weights import load_prior
 
 pytest.importorskip("playwright")
 FACE = Path(__file__).parents[2] / "examples" / "face0.png"
@@ -64,7 +66,7 @@ def test_a_person_explores(server, look, tmp_path):
     page.click("#vary")
     cards(page, 20)
     page.wait_for_function("document.querySelector('#proof')?.innerText.includes('seed 2, outline 0.6')")
-    tab(page, "Between two")
+    tab(page, "Between")
     page.click("#walk")
     cards(page, 23)
 
@@ -93,6 +95,30 @@ def test_a_person_explores(server, look, tmp_path):
     assert hosts == {"127.0.0.1"}
 
 
+def test_faces_are_found_in_a_photo_and_chosen_by_a_click(server, look, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; it belongs to the extra faces")
+    crowd = np.full((260, 420, 3), 128, np.uint8)
+    for picture, (x, y, side) in zip(
+        load_prior().sample([3, 24]).clamp(0, 1), ((30, 60, 96), (260, 40, 110)), strict=True
+    ):
+        crowd[y : y + side, x : x + side] = np.asarray(to_pillow(picture).resize((side, side), Image.Resampling.BOX))
+    Image.fromarray(crowd).save(tmp_path / "crowd.png")
+    page = look(server.url)
+    drop(page, tmp_path / "crowd.png")
+    cards(page, 8)
+    before = page.locator("#small img").get_attribute("src")
+    box = page.locator("#marked img").bounding_box()
+    page.locator("#marked img").click(position={"x": box["width"] * 78 / 420, "y": box["height"] * 108 / 260})
+    page.wait_for_function("src => document.querySelector('#small img').src !== src", arg=before)
+    cards(page, 8)
+    tab(page, "In the photo")
+    page.wait_for_selector("#pasted img")
+    page.click("#pick")
+    page.wait_for_function("document.querySelector('#status')?.innerText.includes('picked 8 of 64')", timeout=60_000)
+    cards(page, 8)
+    assert "%" in page.inner_text("#gallery")
+
+
 def test_regions_are_painted_with_a_brush(server, look):
     page = look(server.url)
     page.click("#method input")
@@ -100,7 +126,7 @@ def test_regions_are_painted_with_a_brush(server, look):
     page.wait_for_function("document.body.innerText.includes('told 19 regions')")
     drop(page, FACE)
     cards(page, 8)
-    tab(page, "Paint regions")
+    tab(page, "Paint")
     canvas = page.locator("#canvas canvas").first
     canvas.wait_for()
     page.wait_for_timeout(1000)  # the editor lays its picture out

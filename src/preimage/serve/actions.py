@@ -17,7 +17,16 @@ from preimage.invert.controls import Control
 from preimage.sample import imagined_photo
 from preimage.semantics.painting import painted
 from preimage.serve.tabs import Tab, Tabs
-from preimage.serve.view import View, handle_label, looking_view, photo_view, progress_view, turnable, whole_view
+from preimage.serve.view import (
+    MARKED,
+    View,
+    handle_label,
+    looking_view,
+    photo_view,
+    progress_view,
+    turnable,
+    whole_view,
+)
 from preimage.working import Progress
 
 OFTEN = 0.2
@@ -83,7 +92,7 @@ class Actions:
             state = tab.explorer.now
             if state.photo is None:
                 return None
-            scale = marked_scale(state.photo.pixels)
+            scale = marked_scale(state.photo.pixels, MARKED)
             tab.explorer.point(event.index[0] / scale, event.index[1] / scale)
             return tab.explorer.draw(COUNT)
 

@@ -134,17 +134,17 @@ def _candidates_column(parts: Parts) -> None:
 
 
 def _looking_tabs(parts: Parts) -> None:
-    with gr.Tab("Before and after"):
+    with gr.Tab("Compare"):
         parts["slider"] = gr.ImageSlider(
             label="Your input · the candidate", format="png", type="filepath", elem_id="look", interactive=False, buttons=["fullscreen"],
             max_height=600, show_label=False,
         )  # fmt: skip
-    with gr.Tab("In your photo", visible=False) as parts["pasting"]:
+    with gr.Tab("In the photo", visible=False) as parts["pasting"]:
         parts["pasted"] = gr.Image(
             show_label=False, interactive=False, elem_id="pasted", buttons=["download", "fullscreen"], **PNG
         )  # fmt: skip
         gr.HTML(PASTED, padding=False)
-    with gr.Tab("What is certain"):
+    with gr.Tab("Certainty"):
         parts["certain"] = gr.Image(show_label=False, interactive=False, elem_id="certain", buttons=[], **PNG)
         gr.HTML(CERTAIN, padding=False)
     with gr.Tab("Vary") as parts["varying"]:
@@ -154,17 +154,17 @@ def _looking_tabs(parts: Parts) -> None:
         parts["handle-help"] = gr.HTML(elem_classes="hint", padding=False)
         parts["likeness"] = _photo(label="The photo to take it from", visible=False, height=180)
         parts["vary"] = gr.Button("Vary this candidate", elem_id="vary")
-    with gr.Tab("Paint regions", visible=False) as parts["painting"]:
+    with gr.Tab("Paint", visible=False) as parts["painting"]:
         colours = ["#{:02x}{:02x}{:02x}".format(*label.colour) for label in LABELS]
         hair = next(i for i, label in enumerate(LABELS) if label.name == "hair")
         parts["canvas"] = gr.ImageEditor(
             type="pil", format="png", image_mode="RGBA", sources=[], transforms=(), layers=False, canvas_size=(CANVAS, CANVAS),
-            fixed_canvas=True, brush=gr.Brush(default_size=18, colors=[*colours], default_color=colours[hair], color_mode="fixed"),
-            show_label=False, height=600, elem_id="canvas", buttons=[],
+            fixed_canvas=True, brush=gr.Brush(default_size=9, colors=[*colours], default_color=colours[hair], color_mode="fixed"),
+            show_label=False, height=560, elem_id="canvas", buttons=[],
         )  # fmt: skip
         gr.HTML(LEGEND, padding=False)
         parts["repaint"] = gr.Button("Answer with this map", elem_id="repaint")
-    with gr.Tab("Between two") as parts["between"]:
+    with gr.Tab("Between") as parts["between"]:
         parts["other"] = gr.Dropdown([], label="From this candidate to", elem_id="other")
         parts["walk"] = gr.Button("Show what lies between", elem_id="walk")
 

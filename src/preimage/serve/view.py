@@ -19,10 +19,12 @@ from preimage.serve.tabs import Tab
 from preimage.sheet import heatmap
 from preimage.working import Progress
 
-CANVAS = 512
+CANVAS = 256
 """Side of what is painted on."""
 SHOWN = 512
 """Side to which small pictures are enlarged before they are looked at; those that are downloaded stay as they are."""
+MARKED = 512
+"""Longest side of the photo on which faces are marked."""
 View = dict[str, Any]
 
 
@@ -47,7 +49,7 @@ def photo_view(tab: Tab) -> View:
         "adjusting": gr.update(visible=True),
         "desk": gr.update(visible=True),
         "empty": gr.update(visible=False),
-        "marked": tab.picture(marked(state.photo.pixels, squares, chosen), "photo"),
+        "marked": tab.picture(marked(state.photo.pixels, squares, chosen, MARKED), "photo"),
         "small": tab.picture(enlarged(state.problem.lr, 160), "input"),
         "small-said": f'<p class="caption">Your input: {state.pixels}×{state.pixels} pixels</p>',
         "x": gr.update(value=round(square.x, 1), minimum=0, maximum=width),
