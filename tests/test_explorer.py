@@ -10,8 +10,9 @@ import torch
 
 import preimage
 from preimage.crops import Square
+from preimage.drawing import _portions
 from preimage.errors import InputError, MethodError
-from preimage.explorer import Explorer, _portions
+from preimage.explorer import Explorer
 from preimage.faces.photo import enlarge
 from preimage.files import read_provenance, save_png
 from preimage.image import read_image

@@ -14,6 +14,8 @@ from torch import Tensor
 from preimage.candidates import Candidates
 from preimage.invert.listener import Listener, Step
 
+WORKER = "preimage-work"
+"""Name of the threads."""
 OFTEN = 0.25
 """Seconds between two previews; drawing one costs a step."""
 
@@ -92,7 +94,7 @@ def work(
         finally:
             told.put(None)
 
-    worker = threading.Thread(target=run, name="preimage-work", daemon=True)
+    worker = threading.Thread(target=run, name=WORKER, daemon=True)
     worker.start()
     try:
         yield Progress(0, wanted)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from preimage.crops import Square, marked_scale
-from preimage.errors import PreimageError
+from preimage.errors import OutputError, PreimageError
 from preimage.invert.controls import Control
 from preimage.sample import imagined_photo
 from preimage.semantics.painting import painted
@@ -54,6 +54,13 @@ class Actions:
         """Let a tab's explorer do something, show it as it comes, and say what cannot be done."""
         tab = self.tabs.of(str(request.session_hash))
         try:
+            yield from self._following(tab, act, path)
+        except OutputError:
+            if not tab.closed:  # nobody looks any more
+                raise
+
+    def _following(self, tab: Tab, act: Callable[[Tab], Iterator[Progress] | None], path: str) -> Shown:
+        try:
             working, last = act(tab), 0.0
             if working is not None:  # the first candidates of a search may take a while
                 yield self._shown(photo_view(tab) | looking_view(tab))
@@ -63,6 +70,8 @@ class Actions:
                     last = now
                     yield self._shown(progress_view(tab, progress))
         except PreimageError as error:
+            if tab.closed:
+                return
             gr.Warning(told(error, path), title="That did not work", duration=12)
         yield self._shown(whole_view(tab))
 

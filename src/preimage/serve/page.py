@@ -71,13 +71,17 @@ def _photo_column(parts: Parts, photo: str | None, method: str) -> None:
     parts["photo"] = _photo(value=photo, label="Drop or paste a photo", height=230, elem_id="photo")
     parts["imagine"] = gr.Button("No photo at hand? Imagine one", size="sm", elem_id="imagine")
     with gr.Column(visible=False) as parts["adjusting"]:
-        with gr.Row():
-            for name, caption in (("marked", "Click a face, or where the square belongs"), ("small", "Your input")):
-                with gr.Column(min_width=110):
-                    parts[name] = gr.Image(
-                        show_label=False, interactive=False, elem_id=name, buttons=[], container=False, **PNG
-                    )
-                    parts[f"{name}-said"] = gr.HTML(CAPTION.format(caption), padding=False)
+        with gr.Column(visible=False) as parts["crowd"]:
+            parts["marked"] = gr.Image(
+                show_label=False, interactive=False, elem_id="marked", buttons=[], container=False, **PNG
+            )  # fmt: skip
+            gr.HTML(CAPTION.format("Click a face, or where the square belongs"), padding=False)
+        with gr.Row(elem_id="input", equal_height=True):
+            parts["small"] = gr.Image(
+                show_label=False, interactive=False, elem_id="small", buttons=[], container=False, min_width=90, scale=2, **PNG
+            )  # fmt: skip
+            with gr.Column(min_width=90, scale=3):
+                parts["small-said"] = gr.HTML(padding=False)
         with gr.Accordion("Adjust the square", open=False):
             parts["x"] = gr.Slider(0, 100, 50, step=0.5, label="Centre, from the left", elem_id="square-x")
             parts["y"] = gr.Slider(0, 100, 50, step=0.5, label="Centre, from above", elem_id="square-y")
@@ -114,7 +118,7 @@ def _candidates_column(parts: Parts) -> None:
         with gr.Row(elem_id="tools"):
             parts["draw"] = gr.Button("Imagine eight", variant="primary", size="md", elem_id="draw", min_width=140)
             parts["stop"] = gr.Button("Stop", variant="stop", size="md", visible=False, elem_id="stop", min_width=140)
-            parts["pick"] = gr.Button("The 8 of 64 that differ most", size="md", elem_id="pick", min_width=190)
+            parts["pick"] = gr.Button("8 most different of 64", size="md", elem_id="pick", min_width=190)
             parts["undo"] = gr.Button("↶ Undo", size="md", interactive=False, elem_id="undo", min_width=90)
             parts["redo"] = gr.Button("Redo ↷", size="md", interactive=False, elem_id="redo", min_width=90)
         parts["status"] = gr.HTML(elem_id="status", padding=False)

@@ -37,6 +37,7 @@ class Server:
     url: str
     root: Path
     _page: Any
+    _tabs: Any
     _restore: Callable[[], None]
 
     def wait(self) -> None:
@@ -45,6 +46,7 @@ class Server:
 
     def close(self) -> None:
         """End it and remove its files."""
+        self._tabs.close_all()
         self._page.close(verbose=False)
         self._restore()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -110,7 +112,7 @@ def start(
         restore()
         shutil.rmtree(root, ignore_errors=True)
         raise
-    return Server(url, root, page, restore)
+    return Server(url, root, page, tabs, restore)
 
 
 def serve(

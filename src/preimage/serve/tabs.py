@@ -18,6 +18,7 @@ from preimage.history import Card
 from preimage.invert.method import Method
 from preimage.invert.registry import DEFAULT, load
 from preimage.saving import save_card
+from preimage.working import WORKER
 
 MOST_TABS = 32
 """Beyond it the one that was idle longest is forgotten."""
@@ -55,12 +56,14 @@ class Tab:
         folder: where pictures lie that it shows.
         controls: settings that were turned but not applied yet.
         used: when it was looked at last, by `time.monotonic`.
+        closed: whether it is gone, and its folder with it.
     """
 
     explorer: Explorer
     folder: Path
     controls: dict[str, Any] = field(default_factory=dict)
     used: float = 0.0
+    closed: bool = False
     _count: int = 0
     _files: dict[int, tuple[Card, str]] = field(default_factory=dict)
 
@@ -126,5 +129,14 @@ class Tabs:
         with self._guard:
             tab = self._tabs.pop(session, None)
         if tab is not None:
+            tab.closed = True
             tab.explorer.stop()
             shutil.rmtree(tab.folder, ignore_errors=True)
+
+    def close_all(self, patience: float = 10.0) -> None:
+        """End what all of them are doing, and wait so many seconds for it."""
+        for session in list(self._tabs):
+            self.close(session)
+        deadline = time.monotonic() + patience
+        for thread in [thread for thread in threading.enumerate() if thread.name == WORKER]:
+            thread.join(max(0.0, deadline - time.monotonic()))
