@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 NAMES = [
     "Candidates", "Explorer", "LinearOperator", "PreimageError", "__version__", "explore", "list_methods", "list_weights",
-    "load", "load_prior", "make_operator", "upsample",
+    "load", "load_prior", "make_operator", "open_directions", "pick", "upsample",
 ]  # fmt: skip
 HEAVY = [
     "PIL",

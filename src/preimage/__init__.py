@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from preimage.explorer import explore as explore
     from preimage.invert.registry import list_methods as list_methods
     from preimage.invert.registry import load as load
+    from preimage.left_open import open_directions as open_directions
+    from preimage.picking import pick as pick
     from preimage.upsampling import upsample as upsample
     from preimage.weights import list_weights as list_weights
     from preimage.weights import load_prior as load_prior
@@ -36,6 +38,8 @@ _HOME = {
     "load": "invert.registry",
     "load_prior": "weights",
     "make_operator": "degrade.linear",
+    "open_directions": "left_open",
+    "pick": "picking",
     "upsample": "upsampling",
 }
 __all__ = ["__version__", *_HOME]
