@@ -61,7 +61,7 @@ def prove(candidate: Candidates) -> Proof:
     operator, lr = candidate.degradation, candidate.lr
     exact, error = False, float(candidate.error[0])
     if isinstance(operator, LinearOperator):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             files = Path(folder) / "candidate.png", Path(folder) / "input.png"
             save_png(files[0], candidate.images[0])
             save_png(files[1], lr)
@@ -115,7 +115,7 @@ def zip_results(state: State, method: Method, path: str | Path) -> Path:
         OutputError: it cannot be written.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place) / "results"
         save_cards(state, method, folder)
         data = io.BytesIO()
@@ -131,7 +131,7 @@ def zip_cards(state: State, path: str | Path) -> Path:
     if state.problem is None or not state.cards:
         raise InputError("there are no candidates to save; draw some first.")
     data = io.BytesIO()
-    with tempfile.TemporaryDirectory() as place, zipfile.ZipFile(data, "w") as archive:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, zipfile.ZipFile(data, "w") as archive:
         save_png(Path(place) / "input.png", state.problem.lr)
         archive.write(Path(place) / "input.png", "input.png")
         for card in state.cards:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,8 +17,9 @@ import pytest
 
 from preimage.cli import main
 from preimage.errors import InputError, MethodError, OutputError
+from preimage.processes import host
 from preimage.serve import server as module
-from preimage.serve.server import MOST_BYTES, start
+from preimage.serve.server import MOST_BYTES, serve, start
 from preimage.serve.tabs import MOST_TABS, Tabs
 
 FACE = Path(__file__).parents[2] / "examples" / "face0.png"
@@ -94,6 +98,31 @@ def test_the_command_says_where_and_ends_clean(monkeypatch, capsys):
     assert main(["explore", str(FACE), "--no-browser", "--method", "bicubic"]) == 130
     assert "127.0.0.1" in capsys.readouterr().out
     assert not started[0].root.exists()
+
+
+def test_an_end_by_signal_removes_its_files_and_a_start_those_of_the_killed(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = signal.getsignal(signal.SIGTERM)
+    died = subprocess.Popen(["true"])
+    died.wait()
+    dead = tmp_path / f"preimage-{host()}-{died.pid}-abc"
+    dead.mkdir()
+    mine = tmp_path / f"preimage-{host()}-{os.getpid()}-abc"
+    mine.mkdir()
+
+    def waiting(self):
+        assert self.root.is_dir()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(module.Server, "wait", waiting)
+    try:
+        with pytest.raises(SystemExit):
+            serve(browser=False, method="bicubic")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.glob("preimage-*")) == [mine]
 
 
 def test_a_method_is_loaded_once_and_idle_tabs_are_forgotten(tmp_path):

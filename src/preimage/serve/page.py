@@ -118,7 +118,7 @@ def _candidates_column(parts: Parts) -> None:
         with gr.Row(elem_id="tools"):
             parts["draw"] = gr.Button("Imagine eight", variant="primary", size="md", elem_id="draw", min_width=140)
             parts["stop"] = gr.Button("Stop", variant="stop", size="md", visible=False, elem_id="stop", min_width=140)
-            parts["pick"] = gr.Button("8 most different of 64", size="md", elem_id="pick", min_width=190)
+            parts["pick"] = gr.Button("Most different of 64", size="md", elem_id="pick", min_width=190)
             parts["undo"] = gr.Button("↶ Undo", size="md", interactive=False, elem_id="undo", min_width=90)
             parts["redo"] = gr.Button("Redo ↷", size="md", interactive=False, elem_id="redo", min_width=90)
         parts["status"] = gr.HTML(elem_id="status", padding=False)

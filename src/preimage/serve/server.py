@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +20,11 @@ from preimage.errors import InputError, OutputError
 from preimage.faces.detect import DEFAULT as DETECTOR
 from preimage.image import picture_size
 from preimage.invert.registry import DEFAULT, method_class
+from preimage.processes import alive
+from preimage.processes import host as hostname
 
+PREFIX = "preimage-"
+"""How the names of temporary folders begin."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MOST_BYTES = 40 * 2**20
 """Of a file that is sent."""
@@ -83,7 +90,8 @@ def start(
     method_class(method)
     if photo is not None:
         picture_size(Path(photo))
-    root = Path(tempfile.mkdtemp(prefix="preimage-"))
+    remove_dead()
+    root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{hostname()}-{os.getpid()}-"))
     restore = _environment(root)
     try:
         from preimage.serve.page import build_page, style, theme
@@ -127,6 +135,8 @@ def serve(
         **given: as `start` takes them.
     """
     server = start(photo, **given)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as containers end it; what follows is done then too
     try:
         say(f"preimage is at {server.url} (Ctrl-C ends it; nothing leaves this machine)")
         if browser:
@@ -134,6 +144,14 @@ def serve(
         server.wait()
     finally:
         server.close()
+
+
+def remove_dead() -> None:
+    """Remove the files of pages that were killed and could not do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}{hostname()}-*-*"):
+        pid = folder.name.removeprefix(f"{PREFIX}{hostname()}-").partition("-")[0]
+        if pid.isdigit() and not alive(int(pid)) and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _environment(root: Path) -> Callable[[], None]:
