@@ -69,7 +69,6 @@ def test_every_byte_is_exactly_k_over_255_and_comes_back(tmp_path):
         ("1", "1-bit converted to RGB"),
         ("P", "palette converted to RGB"),
         ("CMYK", "CMYK converted to RGB"),
-        ("YCbCr", "YCbCr converted to RGB"),
     ],
 )
 def test_other_modes(tmp_path, mode, note):

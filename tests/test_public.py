@@ -21,8 +21,8 @@ from preimage.train.recipes import list_recipes, recipe_summary
 ROOT = Path(__file__).parents[1]
 
 NAMES = [
-    "Candidates", "LinearOperator", "PreimageError", "__version__", "list_methods", "list_weights", "load", "load_prior",
-    "make_operator", "open_directions", "pick", "upsample", "upsample_photo",
+    "Candidates", "Explorer", "LinearOperator", "PreimageError", "__version__", "explore", "list_methods", "list_weights",
+    "load", "load_prior", "make_operator", "open_directions", "pick", "upsample", "upsample_photo",
 ]  # fmt: skip
 HEAVY = [
     "PIL",

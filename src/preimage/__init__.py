@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from preimage.degrade.linear import LinearOperator as LinearOperator
     from preimage.degrade.linear import make_operator as make_operator
     from preimage.errors import PreimageError as PreimageError
+    from preimage.explorer import Explorer as Explorer
+    from preimage.explorer import explore as explore
     from preimage.invert.registry import list_methods as list_methods
     from preimage.invert.registry import load as load
     from preimage.left_open import open_directions as open_directions
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Candidates": "candidates",
+    "Explorer": "explorer",
     "LinearOperator": "degrade.linear",
     "PreimageError": "errors",
+    "explore": "explorer",
     "list_methods": "invert.registry",
     "list_weights": "weights",
     "load": "invert.registry",

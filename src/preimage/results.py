@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -207,21 +207,31 @@ class ResultFolder:
         lines = [line for (input_, _), line in self.done.items() if input_ == stem and "picked" in line]
         return [line["seed"] for line in lines if is_whole(self.path / stem / line["file"])]
 
-    def write(self, stem: str, candidates: Candidates, variant_of: int | None = None) -> list[int]:
+    def write(
+        self,
+        stem: str,
+        candidates: Candidates,
+        variant_of: int | None = None,
+        files: Sequence[str] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Save every candidate and its line in summary.jsonl; the picture first, so that a line never lies.
 
         Args:
             stem: name of the input.
             candidates: what to save.
             variant_of: the seed whose fine noise they vary; their own seeds are those of the noise.
+            files: names in the place of those by seed, seed….png.
+            about: what else the lines and the pictures' notes are to say.
 
         Returns:
             Indices of those that were written; another run may have been faster with the others.
         """
-        more: dict[str, Any] = {} if variant_of is None else {"variant_of": variant_of}
+        more: dict[str, Any] = dict(about or {}) | ({} if variant_of is None else {"variant_of": variant_of})
         written = []
         for i, seed in enumerate(candidates.seeds):
             file = seed_file(seed) if variant_of is None else seed_file(variant_of, seed)
+            file = file if files is None else files[i]
             path = self.place(stem) / file
             line: dict[str, Any] = {
                 "input": stem,
@@ -303,15 +313,19 @@ class ResultFolder:
             seeds: which, in this order.
             sure: (H, W) certainty where more were drawn than are saved; None: that of the saved ones.
         """
-        seeds = [s for s in seeds if (self.path / stem / seed_file(s)).is_file()]
-        if not seeds:
+        listed = {seed: self.done.get((stem, seed_file(seed)), {}).get("share") for seed in seeds}
+        return self.grid_of(stem, lr, {seed_file(seed): caption(seed, share) for seed, share in listed.items()}, sure)
+
+    def grid_of(self, stem: str, lr: Tensor, captions: Mapping[str, str], sure: Tensor | None = None) -> Path | None:
+        """The same of files by name, with what is written below each."""
+        captions = {file: text for file, text in captions.items() if (self.path / stem / file).is_file()}
+        if not captions:
             return None
-        images = torch.stack([read_image(self.path / stem / seed_file(s)).pixels for s in seeds])
-        if sure is None and len(seeds) > 1:
+        images = torch.stack([read_image(self.path / stem / file).pixels for file in captions])
+        if sure is None and len(images) > 1:
             sure = certainty(images)
-        captions = [caption(s, self.done.get((stem, seed_file(s)), {}).get("share")) for s in seeds]
         path = self.path / stem / "grid.png"
-        save_png(path, candidate_grid(lr, images, captions, sure))
+        save_png(path, candidate_grid(lr, images, list(captions.values()), sure))
         return path
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from preimage.candidates import package_version
+from preimage.degrade.linear import bicubic
 from preimage.device import resolve_device
 from preimage.errors import InputError, OutputError, WeightsError
 from preimage.files import read_provenance, save_png
@@ -134,3 +135,19 @@ def _draw(pictures: list[Tensor], seeds: tuple[int, ...]) -> Tensor:
     captions = [[f"seed {s}" for s in seeds[i : i + _COLUMNS]] for i in starts]
     side = pictures[0].shape[-1]
     return contact_sheet([pictures[i : i + _COLUMNS] for i in starts], captions=captions, cell=min(256, max(128, side)))
+
+
+def imagined_photo(seed: int, side: int = 16, prior: Any = None) -> Tensor:
+    """A face that a prior imagines, made small, for whoever has no photo at hand.
+
+    Args:
+        seed: which one.
+        side: of the photo, pixels.
+        prior: as of `sample_prior`.
+
+    Returns:
+        (3, side, side) on the 8-bit grid, reduced by Pillow's bicubic filter.
+    """
+    found: Any = load_prior(prior)
+    image = to_uint8(found.sample([seed]).clamp(0, 1))
+    return bicubic(image.shape[-1], lr_size=side).photograph(image)[0].float() / 255

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +20,7 @@ from preimage.image import as_picture, picture_size
 from preimage.invert.guides import as_guides
 from preimage.invert.listener import Listener, Step, Stop
 from preimage.invert.method import Method
+from preimage.invert.mixing import mixed
 from preimage.invert.problem import Problem, Source, check_sides, reduced_size
 from preimage.invert.problem import reduce as reduced
 from preimage.invert.settings import Settings
@@ -134,6 +136,36 @@ class Session:
         found = self.method.steer(self.candidates[index], 0, changes, parse_seeds(seeds))
         self.candidates += list(found)
         return found
+
+    def resume(self, problem: Problem | None, settings: Settings, candidates: Iterable[Candidates] = ()) -> None:
+        """Take up what was made before: a photo, settings and candidates, one each."""
+        self.problem, self.settings, self.candidates = problem, settings, list(candidates)
+
+    def between(
+        self, one: Candidates, other: Candidates, shares: Sequence[float], seed: int | None = None
+    ) -> Iterator[Candidates]:
+        """Candidates on the way from one to another; a search goes on from there, a method of one pass answers at once.
+
+        Args:
+            one, other: a candidate each, made of the photo at hand.
+            shares: how far each has gone, 0 to 1.
+            seed: of all of them; None takes that of the first.
+
+        Raises:
+            MethodError: no photo was taken up, a method that goes on from nothing, candidates of different networks.
+        """
+        if self.problem is None:
+            raise MethodError("no photo was taken up; call pose() first.")
+        at = mixed(one.latents, other.latents, shares)
+        check_continues(self.method, at)
+        # what the two already have is not to be done to them again
+        done = {"towards": -1, "interpolate": 0, "edit": ""}
+        known = {f.name for f in fields(self.settings)}
+        settings = self.settings.with_({name: value for name, value in done.items() if name in known})
+        seeds = [one.seeds[0] if seed is None else seed] * len(shares)
+        self._stopping.clear()
+        problem = replace(self.problem, guides={})
+        return self._keeping(self.method.sample(problem, seeds, settings, self._hear, at))
 
     def stop(self) -> None:
         """End what is running after its present step; what it found so far comes out."""

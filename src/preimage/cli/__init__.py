@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from jsonargparse import ArgumentParser, Namespace
 
 from preimage import __version__
-from preimage.cli import figures, networks, pictures
+from preimage.cli import figures, networks, pages, pictures
 from preimage.errors import PreimageError
 
 EXTRAS = {
@@ -18,6 +18,7 @@ EXTRAS = {
     "matplotlib": "measure",
     "accelerate": "train",
     "onnxruntime": "faces",
+    "gradio": "app",
 }
 """Packages that only some commands need, and the extra that installs them."""
 INTERRUPTED = "stopped. What was written stays; the same command goes on from here."
@@ -25,6 +26,11 @@ INTERRUPTED = "stopped. What was written stays; the same command goes on from he
 Options = Callable[[ArgumentParser, Sequence[str]], None]
 COMMANDS: dict[str, tuple[str, Options, Callable[[Namespace], int]]] = {
     "upsample": ("Imagine many sharp faces behind each small picture.", pictures.upsample_options, pictures.upsample),
+    "explore": (
+        "Open a page: drop a photo, look at many candidates, steer them.",
+        pages.explore_options,
+        pages.explore,
+    ),
     "degrade": (
         "Make small, and if wanted damaged, pictures of sharp ones.",
         pictures.degrade_options,
@@ -54,12 +60,12 @@ SHORT = ("interpolate", "tolerance", "towards", "edit", "edit-mask", "directions
 
 
 def _written_out(argument: str, command: str) -> str:
-    """`--method pulse` names the method and `--method.steps` sets a control: to the parser, keys of one group."""
+    """`upsample --method pulse` names the method and `--method.steps` sets a control: to the parser, keys of one group."""
     if command == "upsample":
         found = re.match(rf"--({'|'.join(SHORT)})(?==|$)", argument)
         if found:
             argument = f"--method.{found[1].replace('-', '_')}{argument[found.end() :]}"
-    return re.sub(r"^--method(?==|$)", "--method.name", argument)
+    return argument if command == "explore" else re.sub(r"^--method(?==|$)", "--method.name", argument)
 
 
 def _joined(argv: Sequence[str], option: str) -> list[str]:
