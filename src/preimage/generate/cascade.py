@@ -255,7 +255,8 @@ class Cascade(StylePrior):
         hook = second.mapping.register_forward_hook(lambda _m, _i, out: codes.append(out.detach().float()))
         try:
             for i in range(0, samples, 50):
-                self.sample(seeds[i : i + 50])
+                some = seeds[i : i + 50]  # codes come before the first level: the larger ones need not be drawn
+                self.grow(self.latents(some), self.noise(some), 2 * self.config.first.resolution)
         finally:
             hook.remove()
         w = torch.cat(codes)
