@@ -69,6 +69,10 @@ def test_a_person_explores(server, look, tmp_path):
     tab(page, "Between")
     page.click("#walk")
     cards(page, 23)
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 400, "height": 900})
+    page.wait_for_function("document.documentElement.scrollWidth === 400")  # nothing hangs out of a narrow page
+    page.set_viewport_size(wide)
 
     # every picture that is looked at or kept is a PNG, and the one that is kept shrinks to the photo, byte for byte
     photo = np.asarray(Image.open(FACE).convert("RGB"))

@@ -58,7 +58,7 @@ def build_page(tabs: Tabs, photo: str | None = None) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
                 _photo_column(parts, photo, tabs.method)
-            with gr.Column(scale=9, min_width=320):
+            with gr.Column(scale=9, min_width=280):
                 _candidates_column(parts)
         actions = Actions(tabs, parts)
         _settings(parts, actions)
