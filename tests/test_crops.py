@@ -32,6 +32,21 @@ def test_a_whole_factor_gives_pillows_means(photo):
     assert np.abs(found - expected.astype(float)).max() <= 1
 
 
+def test_a_square_is_dragged_as_a_finger_goes():
+    square = Square(30, 20, 16)
+    assert square.dragged((33, 18), (40, 28)) == Square(37, 30, 16)  # from inside: moved
+    wider = square.dragged((22, 12), (18, 8))  # from a corner: about the centre, which stays
+    assert (wider.x, wider.y) == (30, 20)
+    assert wider.side == pytest.approx(24)
+    assert square.dragged((50, 30), (70, 45)) == Square(60, 40, 20)  # from outside: a new one
+    assert square.dragged((50, 30), (40, 24)) == Square(45, 25, 10)
+    turned = Square(30, 20, 16, 45)
+    assert turned.dragged((30, 20), (31, 20)) == Square(31, 20, 16, 45)
+    top = turned.corners[0]
+    assert turned.dragged(top, (30 + 2 * (top[0] - 30), 20 + 2 * (top[1] - 20))).side == pytest.approx(32)
+    assert square.dragged((50, 30), (50, 30)).side == 4  # never nothing
+
+
 def test_a_quarter_turn_turns_the_picture(photo):
     straight, turned = cut(photo, Square(30, 20, 16), 16), cut(photo, Square(30, 20, 16, 90), 16)
     assert torch.equal(turned, torch.rot90(straight, 1, (1, 2)))

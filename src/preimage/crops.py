@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -19,6 +19,8 @@ from preimage.image import as_picture, picture_size, to_pillow, to_uint8
 
 MOST_PIXELS = 40_000_000
 """Of a photo that is opened to look for faces; a larger one says nothing more about them."""
+CORNER, LEAST = 0.15, 4.0
+"""How near to a corner it is taken, in sides, and the side below which no square is drawn, in pixels."""
 MOST_FACES = 24
 """Of one photo that are offered."""
 
@@ -65,6 +67,21 @@ class Square:
         return cls(
             (x0 + x1 + x2 + x3) / 4, (y0 + y1 + y2 + y3) / 4, math.hypot(*right), math.degrees(math.atan2(right[1], right[0]))
         )  # fmt: skip
+
+    def dragged(self, start: tuple[float, float], end: tuple[float, float]) -> Square:
+        """What a finger makes of it that goes from one point of the photo to another.
+
+        From near a corner the side changes, about the centre; from elsewhere inside it moves; from outside a new, upright one is drawn.
+        """
+        reach = [math.dist(start, corner) for corner in self.corners]
+        if min(reach) < CORNER * self.side:
+            centre = self.x, self.y
+            return replace(self, side=max(LEAST, self.side * math.dist(end, centre) / math.dist(start, centre)))
+        if self.holds(*start):
+            return replace(self, x=self.x + end[0] - start[0], y=self.y + end[1] - start[1])
+        right, down = end[0] - start[0], end[1] - start[1]
+        side = max(LEAST, abs(right), abs(down))
+        return Square(start[0] + math.copysign(side / 2, right), start[1] + math.copysign(side / 2, down), side)
 
     def holds(self, x: float, y: float) -> bool:
         """Whether a point of the photo lies inside."""

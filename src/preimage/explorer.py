@@ -110,6 +110,12 @@ class Explorer(Drawing):
         square = self.now.square
         return self.adjust(min(there, key=lambda face: face.side, default=Square(x, y, square.side, square.turn)))
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> State:
+        """Move the square, change its side, or draw a new one, as a finger does (`preimage.crops.Square.dragged`)."""
+        if self.now.square is None:
+            raise InputError("no photo is open; open one first.")
+        return self.adjust(self.now.square.dragged(start, end))
+
     def squares(self) -> tuple[tuple[Square, ...], int | None]:
         """The faces that were found and the square at work, and which of them that is; for `preimage.crops.marked`."""
         photo, square = self.now.photo, self.now.square

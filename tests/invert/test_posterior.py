@@ -403,7 +403,7 @@ def test_what_cannot_work_says_so(method, network, tiny_prior, tmp_path):
     for controls, words in (
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"fresh": ["eyes"]}, "eyes unknown; there are outline, detail, texture"),
+        ({"fresh": ["eyes"]}, "fresh 'eyes' is unknown; there are outline, detail, texture"),
         ({"steps": 3}, "unknown control steps; there are temperature, sharpness, fresh, base"),
         ({"blend": 2}, "blend"),
         ({"blend": None}, "must be a finite number"),

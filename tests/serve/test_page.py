@@ -115,6 +115,25 @@ def test_faces_are_found_in_a_photo_and_chosen_by_a_click(server, look, tmp_path
     page.locator("#marked img").click(position={"x": box["width"] * 78 / 420, "y": box["height"] * 108 / 260})
     page.wait_for_function("src => document.querySelector('#small img').src !== src", arg=before)
     cards(page, 8)
+    def goes(start: tuple[float, float], end: tuple[float, float]) -> dict[str, float]:
+        """A finger between two points of the photo; where the square is then, in pixels of it."""
+        was = page.locator("#square-now").get_attribute("data-x")
+        box = page.locator("#marked img").bounding_box()
+        x, y, scale = box["x"], box["y"], box["width"] / 420
+        page.mouse.move(x + start[0] * scale, y + start[1] * scale)
+        page.mouse.down()
+        page.mouse.move(x + (start[0] + end[0]) / 2 * scale, y + (start[1] + end[1]) / 2 * scale)
+        page.mouse.move(x + end[0] * scale, y + end[1] * scale)
+        assert page.locator("#dragging").count() == 1
+        page.mouse.up()
+        page.wait_for_function("x => document.querySelector('#square-now').dataset.x !== x", arg=was)
+        cards(page, 8)
+        return {k: 420 * float(page.locator("#square-now").get_attribute(f"data-{k}")) for k in ("x", "y", "side")}
+
+    now = goes((120, 20), (220, 120))  # beside all squares: a new one
+    assert now == pytest.approx({"x": 170, "y": 70, "side": 100}, abs=3)
+    now = goes((170, 70), (200, 110))
+    assert now == pytest.approx({"x": 200, "y": 110, "side": 100}, abs=3)
     tab(page, "In the photo")
     page.wait_for_selector("#pasted img")
     page.click("#pick")

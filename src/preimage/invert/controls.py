@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from preimage.invert.settings import Settings
 
+Kind = Literal["number", "whole", "switch", "choice", "several", "numbers", "text", "file"]
+
 
 @dataclass(frozen=True)
 class Control:
@@ -16,7 +18,8 @@ class Control:
 
     Attributes:
         name: what `Method.configure` calls it.
-        kind: "number", "whole" (a whole number), "switch", "choice" (one of `choices`) or "text" (words, or a file's name).
+        kind: "number", "whole" (a whole number), "switch", "choice" (one of `choices`), "several" (of `choices`), "numbers" (whole
+            ones), "text" or "file" (a name or path).
         default: of the preset.
         low, high: its range; None where it is open.
         choices: words that it may be.
@@ -24,7 +27,7 @@ class Control:
     """
 
     name: str
-    kind: Literal["number", "whole", "switch", "choice", "text"]
+    kind: Kind
     default: Any
     low: float | None = None
     high: float | None = None
@@ -33,19 +36,19 @@ class Control:
 
 
 def controls_of(settings: Settings) -> tuple[Control, ...]:
-    """Every setting of a preset, in the order of its class; lists are left out."""
+    """Every setting of a preset, in the order of its class."""
     told, found = _help(type(settings)), list[Control]()
     for f in fields(settings):
         value, about = getattr(settings, f.name), f.metadata
-        kind: Literal["number", "whole", "switch", "choice", "text"]
+        kind: Kind
         if isinstance(value, bool):
             kind = "switch"
         elif isinstance(value, int | float):
             kind = "whole" if isinstance(f.default, int) else "number"
         elif isinstance(value, str):
-            kind = "choice" if about.get("choices") else "text"
+            kind = "choice" if about.get("choices") else "file" if about.get("file") else "text"
         else:
-            continue
+            kind = "several" if about.get("choices") else "numbers"
         found.append(
             Control(
                 f.name, kind, value, about.get("low"), about.get("high"), tuple(about.get("choices") or ()), told.get(f.name, "")

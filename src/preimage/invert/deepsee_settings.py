@@ -39,7 +39,7 @@ class DeepSEESettings(Settings):
     base: int = setting(0, low=0)
     towards: int = -1
     interpolate: int = setting(0, low=0)
-    segmenter: str = ""
+    segmenter: str = setting("", file=True)
 
     def __post_init__(self) -> None:
         for name, mark in (("style_noise", ","), ("reference_regions", ","), ("edit_mask", ";")):

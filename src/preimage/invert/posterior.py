@@ -60,7 +60,7 @@ class PosteriorSettings(Settings):
 
     temperature: float = setting(0.9, low=0, high=2)
     sharpness: float = setting(0.0, low=-3, high=4)
-    fresh: tuple[str, ...] = LEVELS
+    fresh: tuple[str, ...] = setting(LEVELS, choices=LEVELS)
     base: int = setting(0, low=0)
     tolerance: float = setting(0.0, low=0, high=MOST)
     towards: int = -1
@@ -73,8 +73,6 @@ class PosteriorSettings(Settings):
         super().__post_init__()
         if 0 < self.tolerance < 1:
             raise MethodError(f"tolerance ({self.tolerance}) must be 0 or from 1 to {MOST:g} grey levels.")
-        if unknown := [level for level in self.fresh if level not in LEVELS]:
-            raise MethodError(f"fresh: {', '.join(map(str, unknown))} unknown; there are {', '.join(LEVELS)}.")
         if not self.fresh:
             raise MethodError(f"fresh: name one level or more of {', '.join(LEVELS)}.")
 

@@ -55,7 +55,7 @@ class ProPulseSettings(Settings):
     geocross: float = setting(0.0, low=0)
     trainable_noise: int = setting(5, low=0)
     edit: str = ""
-    directions: str = ""
+    directions: str = setting("", file=True)
 
 
 class ProPulse(Pulse):

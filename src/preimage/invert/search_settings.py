@@ -92,6 +92,6 @@ class SearchSettings(Settings):
     spread: float = setting(1.0, low=0, above=True)
     coarse: float = setting(0.0, low=0, high=1)
     edit: str = ""
-    directions: str = ""
-    encoder: str = ""
+    directions: str = setting("", file=True)
+    encoder: str = setting("", file=True)
     encoder_share: float = setting(0.3, low=0, high=1)

@@ -19,16 +19,18 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     above: bool = False,
+    file: bool = False,
 ) -> Any:
     """A setting with its range, which `Settings` enforces and user interfaces read.
 
     Args:
         default: of the kind that the setting has.
         low, high: its range; None where it is open.
-        choices: words that it may be.
+        choices: words that it may be, or a list may hold.
         above: whether `low` itself is left out.
+        file: whether it may name a file, which interfaces for others than the owner of the machine leave out.
     """
-    return field(default=default, metadata={"low": low, "high": high, "choices": choices, "above": above})
+    return field(default=default, metadata={"low": low, "high": high, "choices": choices, "above": above, "file": file})
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def _check(f: Field[Any], value: Any) -> None:
     if not _fits(value, type(f.default)):
         raise MethodError(f"{f.name} ({value!r:.40}) must be {_KINDS[type(f.default)]}.")
     low, high, choices = (f.metadata.get(key) for key in ("low", "high", "choices"))
-    if choices and value not in choices:
-        raise MethodError(f"{f.name} {value!r:.40} is unknown; there are {', '.join(choices)}.")
+    if choices and (unknown := [x for x in (value if type(f.default) is tuple else (value,)) if x not in choices]):
+        raise MethodError(f"{f.name} {unknown[0]!r:.40} is unknown; there are {', '.join(choices)}.")
     too_low = low is not None and (value <= low if f.metadata.get("above") else value < low)
     if too_low or (high is not None and value > high):
         beginning = f"above {low:g}" if f.metadata.get("above") else f"{low:g} or more"

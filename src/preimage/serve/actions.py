@@ -33,6 +33,13 @@ OFTEN = 0.2
 """Seconds between two looks at what is being drawn."""
 COUNT, OF = 8, 64
 VARIATIONS = 4
+AS_KIND: dict[str, Callable[[Any], Any]] = {
+    "whole": int,
+    "number": float,
+    "several": tuple,
+    "numbers": lambda text: tuple(int(part) for part in text.replace(",", " ").split()),
+}
+"""What a component's value is of a setting of that kind."""
 Shown = Iterator[dict[Any, Any]]
 
 
@@ -107,6 +114,23 @@ class Actions:
 
         yield from self._do(request, act)
 
+    def dragged(self, way: str, request: gr.Request) -> Shown:
+        """A finger went from one point to another; four numbers, in widths of the photo."""
+
+        def act(tab: Tab) -> Iterator[Progress] | None:
+            state = tab.explorer.now
+            try:
+                x0, y0, x1, y1 = (float(value) for value in way.split(","))
+            except ValueError:
+                return None
+            if state.photo is None:
+                return None
+            width = state.photo.pixels.shape[-1]
+            tab.explorer.drag((x0 * width, y0 * width), (x1 * width, y1 * width))
+            return tab.explorer.draw(COUNT)
+
+        yield from self._do(request, act)
+
     def adjusted(self, x: float, y: float, side: float, turn: float, pixels: float, request: gr.Request) -> Shown:
         def act(tab: Tab) -> Iterator[Progress] | None:
             square, size = Square(x, y, side, turn), int(pixels)
@@ -145,9 +169,14 @@ class Actions:
         """What keeps a setting until it is applied."""
 
         def turned(value: Any, request: gr.Request) -> None:
-            if value is not None:
-                kind = {"whole": int, "number": float}.get(control.kind)
-                self.tabs.of(str(request.session_hash)).controls[control.name] = kind(value) if kind else value
+            if value is None:
+                return
+            try:
+                kept = AS_KIND.get(control.kind, lambda x: x)(value)
+            except ValueError:
+                gr.Warning(f"{control.name}: whole numbers, with commas between them.")
+                return
+            self.tabs.of(str(request.session_hash)).controls[control.name] = kept
 
         return turned
 

@@ -75,7 +75,8 @@ def _photo_column(parts: Parts, photo: str | None, method: str) -> None:
             parts["marked"] = gr.Image(
                 show_label=False, interactive=False, elem_id="marked", buttons=[], container=False, **PNG
             )  # fmt: skip
-            gr.HTML(CAPTION.format("Click a face, or where the square belongs"), padding=False)
+            parts["marked-said"] = gr.HTML(padding=False)
+            parts["dragged"] = gr.Textbox(elem_id="dragged", elem_classes="away", show_label=False, container=False)
         with gr.Row(elem_id="input", equal_height=True):
             parts["small"] = gr.Image(
                 show_label=False, interactive=False, elem_id="small", buttons=[], container=False, min_width=90, scale=2, **PNG
@@ -180,7 +181,7 @@ def _settings(parts: Parts, actions: Actions) -> None:
         @gr.render(inputs=[parts["method"]])  # type: ignore[untyped-decorator]
         def settings(method: str) -> None:
             for control in controls_of(method_class(method).presets["default"]):
-                if control.kind != "text":
+                if control.kind != "file":
                     made = _setting(control)
                     made.change(actions.turning(control), made, None, show_progress="hidden", api_visibility="private")
 
@@ -191,6 +192,13 @@ def _setting(control: Control) -> Any:
         found: Any = gr.Checkbox(control.default, label=label, info=info, interactive=True)
     elif control.kind == "choice":
         found = gr.Dropdown(list(control.choices), value=control.default, label=label, info=info, interactive=True)
+    elif control.kind == "several":
+        found = gr.CheckboxGroup(
+            list(control.choices), value=list(control.default), label=label, info=info, interactive=True
+        )
+    elif control.kind in ("text", "numbers"):
+        value = control.default if control.kind == "text" else ", ".join(map(str, control.default))
+        found = gr.Textbox(value, label=label, info=info, interactive=True, max_lines=1)
     elif control.low is not None and control.high is not None:
         step = 1 if control.kind == "whole" else 0.05
         found = gr.Slider(
@@ -213,6 +221,7 @@ def _wire(page: gr.Blocks, parts: Parts, actions: Actions) -> None:
     parts["photo"].upload(actions.opened, parts["photo"], shown, **quiet)
     parts["imagine"].click(actions.imagined, None, shown, **quiet)
     parts["marked"].select(actions.pointed, None, shown, **quiet)
+    parts["dragged"].input(actions.dragged, parts["dragged"], shown, **quiet)
     for slider in square:
         slider.release(actions.adjusted, square, shown, **quiet)
     parts["method"].input(actions.method, parts["method"], shown, **quiet)
@@ -273,3 +282,8 @@ def theme() -> Any:
 def style() -> str:
     """The page's own CSS."""
     return (Path(__file__).parent / "page.css").read_text()
+
+
+def script() -> str:
+    """What the page does by itself while a finger is down, for the head of its HTML."""
+    return f"<script>{(Path(__file__).parent / 'page.js').read_text()}</script>"

@@ -94,7 +94,7 @@ def start(
     root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{hostname()}-{os.getpid()}-"))
     restore = _environment(root)
     try:
-        from preimage.serve.page import build_page, style, theme
+        from preimage.serve.page import build_page, script, style, theme
         from preimage.serve.tabs import Tabs
 
         kept = None
@@ -108,7 +108,7 @@ def start(
         _, url, _ = page.launch(
             server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True, ssr_mode=False,
             auth=_door(password), auth_message="Any name, and the password that this page was started with.",
-            max_file_size=MOST_BYTES, footer_links=[], theme=theme(), css=style(), enable_monitoring=False,
+            max_file_size=MOST_BYTES, footer_links=[], theme=theme(), css=style(), head=script(), enable_monitoring=False,
             app_kwargs={"middleware": _middleware(), "docs_url": None, "redoc_url": None}, allowed_paths=[str(root)],
             state_session_capacity=64, run_history=False, mcp_server=False, pwa=False,
         )  # fmt: skip

@@ -25,6 +25,9 @@ SHOWN = 512
 """Side to which small pictures are enlarged before they are looked at; those that are downloaded stay as they are."""
 MARKED = 512
 """Longest side of the photo on which faces are marked."""
+MOVE = """<p class="caption" id="square-now" data-x="{}" data-y="{}" data-side="{}" data-turn="{}">Click a face; drag the square, or a
+corner of it; draw a new one beside it.</p>"""
+"""Where the square is, in widths of the photo and degrees, for the page's own script."""
 View = dict[str, Any]
 
 
@@ -49,7 +52,13 @@ def photo_view(tab: Tab) -> View:
         "adjusting": gr.update(visible=True),
         "desk": gr.update(visible=True),
         "empty": gr.update(visible=False),
-        "crowd": gr.update(visible=square != whole(state.photo.pixels)),
+        "crowd": gr.update(
+            visible=square != whole(state.photo.pixels) or max(height, width) > explorer.method.resolution
+        ),
+        "marked-said": MOVE.format(
+            *(round(x, 5) for x in (square.x / width, square.y / width, square.side / width)), square.turn
+        ),
+        "dragged": "",
         "marked": tab.picture(marked(state.photo.pixels, squares, chosen, MARKED), "photo"),
         "small": tab.picture(enlarged(state.problem.lr, 160), "input"),
         "small-said": f'<p class="caption"><b>Your input</b><br>{state.pixels}×{state.pixels} pixels, as every candidate has it</p>',
