@@ -138,7 +138,12 @@ def serve(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as containers end it; what follows is done then too
     try:
-        say(f"preimage is at {server.url} (Ctrl-C ends it; nothing leaves this machine)")
+        who = (
+            "nothing leaves this machine"
+            if given.get("host", LOCAL[0]) in LOCAL
+            else "whoever knows the password may use it"
+        )
+        say(f"preimage is at {server.url} (Ctrl-C ends it; {who})")
         if browser:
             webbrowser.open(server.url)
         server.wait()
