@@ -115,6 +115,7 @@ def test_faces_are_found_in_a_photo_and_chosen_by_a_click(server, look, tmp_path
     page.locator("#marked img").click(position={"x": box["width"] * 78 / 420, "y": box["height"] * 108 / 260})
     page.wait_for_function("src => document.querySelector('#small img').src !== src", arg=before)
     cards(page, 8)
+
     def goes(start: tuple[float, float], end: tuple[float, float]) -> dict[str, float]:
         """A finger between two points of the photo; where the square is then, in pixels of it."""
         was = page.locator("#square-now").get_attribute("data-x")

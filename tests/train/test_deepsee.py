@@ -20,7 +20,7 @@ from preimage.train import deepsee as training
 from preimage.train.deepsee import describe, train
 from preimage.train.deepsee_data import Companions, Faces, load_faces, paired, stream
 from preimage.train.deepsee_networks import Judges, at_once, build_run, fit, settle
-from preimage.train.deepsee_settings import VARIANTS, Recipe, References, noise, shape_of, source, word
+from preimage.train.deepsee_settings import VARIANTS, Recipe, References, found_there, noise, shape_of, source, word
 from preimage.train.recipes import list_recipes, load_recipe, recipe_summary
 from preimage.weight_files import read_metadata
 from preimage.weights import load_upsampler
@@ -186,6 +186,38 @@ def test_maps_that_a_network_finds(recipe):
     found = load_faces(replace(recipe, masks=[]), Skin())
     assert set(np.unique(found.labels)) == {1}
     assert np.array_equal(load_faces(replace(recipe, masks=[]), Skin()).labels, found.labels)
+
+
+def test_regions_found_in_small_photos_are_told_in_their_share_of_the_steps(recipe):
+    class Bright(torch.nn.Linear):
+        """Skin where a picture of the wanted side is bright: tells what it saw."""
+
+        def __init__(self):
+            super().__init__(1, 1)
+            self.sides = set()
+
+        def forward(self, x):
+            self.sides.add(x.shape[-1])
+            return torch.nn.functional.one_hot((x[:, 0] > 0.5).long(), 19).permute(0, 3, 1, 2).float()
+
+    network = Bright()
+    shares = replace(recipe, found_share=0.5)
+    seen = load_faces(shares, network)
+    assert network.sides == {4}  # the maps of the sharp faces are given
+    assert seen.found is not None
+    assert seen.found.shape == seen.labels.shape
+    assert load_faces(recipe, network).found is None
+    some = seen.only(np.arange(12) < 5)
+    assert np.array_equal(some.found, seen.found[:5])
+    batch = next(stream(seen, 4, Companions(seen.persons, 0, 0), seed=1))
+    small = downscaling(16, 4)(batch.truth).mul(255).round().div(255)
+    expected = torch.nn.functional.interpolate((small[:, :1] > 0.5).float(), (16, 16), mode="nearest")[:, 0]
+    assert (
+        float((batch.found == expected).float().mean()) > 0.8
+    )  # but for the borders, whose scores are enlarged smoothly
+    told = [found_there(shares, i) for i in range(400)]
+    assert sum(told) == pytest.approx(200, abs=40)
+    assert not any(found_there(recipe, i) for i in range(400))
 
 
 # ------------------------------------------------------------------------------------------------------------ settings

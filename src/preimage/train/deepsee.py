@@ -24,7 +24,17 @@ from preimage.train import losses
 from preimage.train.data import eight_bit, held_back, plain_source
 from preimage.train.deepsee_data import Companions, Faces, Shown, load_faces, paired, stream
 from preimage.train.deepsee_networks import Judges, at_once, build_run, set_shared_rates, settle
-from preimage.train.deepsee_settings import VARIANTS, Recipe, References, noise, rates, shape_of, source, word
+from preimage.train.deepsee_settings import (
+    VARIANTS,
+    Recipe,
+    References,
+    found_there,
+    noise,
+    rates,
+    shape_of,
+    source,
+    word,
+)
 from preimage.train.loop import Run, average_decay, every, update_average
 from preimage.train.start import start_accelerator, start_run
 from preimage.weight_files import save_prior
@@ -34,7 +44,8 @@ __all__ = ["Recipe", "References", "describe", "train"]
 
 SHOWN = 8  # faces in a grid
 MAY_CHANGE = (
-    "images", "snapshot", "log", "data", "masks", "segmenter", "out", "lr_steps", "precision", "feature_weights", "init"
+    "images", "snapshot", "log", "data", "masks", "segmenter", "out", "lr_steps", "precision", "feature_weights", "init",
+    "found_share",
 )  # fmt: skip
 
 
@@ -67,7 +78,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         set_shared_rates(opt_g, opt_d, rates(recipe, run.progress.images))
         share = word(recipe, run.progress.images)
         judged = run.progress.images >= recipe.adversary_start[0]
-        mask, photo = mask_of(g, batch.labels), eight_bit(operator(batch.truth))
+        regions = batch.labels if batch.found is None or not found_there(recipe, run.progress.images) else batch.found
+        mask, photo = mask_of(g, regions), eight_bit(operator(batch.truth))
         with torch.autocast(**players.autocast(recipe.precision)):
             style = styles(g, batch, photo, mask, operator, recipe, run.progress.images)
             made, before = answer(g, operator, photo, mask, style)
@@ -207,7 +219,8 @@ def grid(model: DeepSEENetwork, faces: Faces, batch: int = SHOWN) -> Tensor:
 def _rows(model: DeepSEENetwork, faces: Faces, chosen: Sequence[int]) -> Tensor:
     c, device = model.config, next(model.parameters()).device
     operator = downscaling(c.resolution, c.lr_size).to(device)
-    truth, labels = (x.to(device) for x in paired(faces, [(i, False) for i in chosen]))
+    shown = faces if faces.found is None else replace(faces, labels=faces.found)  # as people will have them
+    truth, labels = (x.to(device) for x in paired(shown, [(i, False) for i in chosen]))
     photo, mask = eight_bit(operator(truth)), mask_of(model, labels)
     small, sharp = model.encode(photo, mask, False), model.encode(truth, mask, True)
     usual = small if c.small_styles else sharp
@@ -254,7 +267,7 @@ def describe(recipe: Recipe) -> str:
 
 
 def _segmenter(recipe: Recipe, device: torch.device) -> nn.Module | None:
-    if recipe.masks:
+    if recipe.masks and not recipe.found_share:
         return None
     try:
         return load_network(recipe.segmenter or None, "segmenter", device)

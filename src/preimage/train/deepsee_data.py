@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from preimage.collection import Collection
 from preimage.errors import InputError, RecipeError
-from preimage.semantics.labels import flip, resize
+from preimage.semantics.labels import resize
 from preimage.texts import one_line
 from preimage.train.data import Chosen, Pictures, archive_of, load_pictures, order, take, to_tensor
 from preimage.train.deepsee_settings import Recipe
-from preimage.train.masks import Masks, load_masks, load_pseudo_labels
+from preimage.train.masks import Masks, load_masks, load_pseudo_labels, take_masks
 
 PART = 64
 """Maps that are resized at once."""
@@ -32,12 +32,14 @@ class Faces:
     Attributes:
         pictures: (n, R, R, 3) uint8.
         labels: (n, R, R) uint8.
+        found: (n, R, R) uint8, the regions as found in the small photos; None where the recipe does not ask for them.
         persons: of each picture who it shows; "" where nobody knows.
     """
 
     pictures: Pictures
     labels: Masks
     persons: tuple[str, ...]
+    found: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -45,17 +47,18 @@ class Faces:
     def only(self, where: NDArray[np.bool_]) -> Faces:
         """Those of them."""
         kept = tuple(p for p, w in zip(self.persons, where.tolist(), strict=True) if w)
-        return Faces(self.pictures[where], self.labels[where], kept)
+        return Faces(self.pictures[where], self.labels[where], kept, None if self.found is None else self.found[where])
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A batch: `truth` (n, 3, R, R) in [0, 1] with its `labels` (n, R, R), and the same of a reference for each."""
+    """A batch: `truth` (n, 3, R, R) in [0, 1] with its `labels` (n, R, R), the same of a reference for each, and the `found` labels."""
 
     truth: Tensor
     labels: Tensor
     reference: Tensor
     reference_labels: Tensor
+    found: Tensor | None = None
 
 
 def load_faces(recipe: Recipe, network: nn.Module | None, progress: bool = True) -> Faces:
@@ -63,7 +66,7 @@ def load_faces(recipe: Recipe, network: nn.Module | None, progress: bool = True)
 
     Args:
         recipe: with data and masks.
-        network: finds regions where the recipe names no masks; what it finds is cached.
+        network: finds regions where the recipe names no masks, and those of small photos; what it finds is cached.
         progress: whether a bar is shown.
 
     Raises:
@@ -81,7 +84,10 @@ def load_faces(recipe: Recipe, network: nn.Module | None, progress: bool = True)
         raise RecipeError("masks: name the maps of each source, or a segmenter that finds them.")
     if not len(pictures) == len(labels) == len(persons):
         raise RecipeError(f"masks: {len(labels)} maps for {len(pictures)} pictures; give one for each.")
-    return Faces(pictures, labels, persons)
+    found = None
+    if recipe.found_share and network is not None and recipe.generator.regions > 1:
+        found = load_pseudo_labels(recipe.data, side, network, progress=progress, small=recipe.generator.lr_size)
+    return Faces(pictures, labels, persons, found)
 
 
 def _names(source: str) -> list[str]:
@@ -147,9 +153,7 @@ class Companions:
 
 def paired(faces: Faces, chosen: Sequence[Chosen]) -> tuple[Tensor, Tensor]:
     """Pictures (n, 3, R, R) in [0, 1] and labels (n, R, R) of these, mirrored where they are to be; left and right change places then."""
-    each = [torch.from_numpy(np.array(faces.labels[i])) for i, _ in chosen]
-    labels = torch.stack([flip(x) if mirrored else x for x, (_, mirrored) in zip(each, chosen, strict=True)])
-    return to_tensor(take(faces.pictures, chosen)), labels.long()
+    return to_tensor(take(faces.pictures, chosen)), take_masks(faces.labels, chosen)
 
 
 def stream(
@@ -168,4 +172,8 @@ def stream(
         ones = [next(chosen) for _ in range(size)]
         others = [(companions(i, position + k * shards), turned) for k, (i, turned) in enumerate(ones)]
         position += size * shards
-        yield Shown(*(x.to(device) for x in (*paired(faces, ones), *paired(faces, others))))
+        found = None if faces.found is None else take_masks(faces.found, ones).to(device)
+        truth, labels, reference, reference_labels = (
+            x.to(device) for x in (*paired(faces, ones), *paired(faces, others))
+        )
+        yield Shown(truth, labels, reference, reference_labels, found)

@@ -74,6 +74,8 @@ class Recipe:
         references: where they come from.
         small_share: share of the steps whose styles come from the photo itself: of the independent variant, and of the guided one
             where it is to answer without a reference too.
+        found_share: share of the steps whose regions are those that the segmenter finds in the small photo, as they will be where nobody
+            knows better; of the others they are those of the sharp face, as in the paper.
         noise: largest noise on styles, δ.
         noise_share: share of the steps that have it.
         images: how many photos to show in all.
@@ -115,6 +117,7 @@ class Recipe:
     variant: str = "independent"
     references: References = field(default_factory=References)
     small_share: float = 0.5
+    found_share: float = 0.0
     noise: float = 0.2
     noise_share: float = 0.5
     images: int = 1_300_000
@@ -157,7 +160,7 @@ class Recipe:
                     "lr_g", "lr_d", "lr_steps", "noise", "small_rate", "adversary", "projected_adversary", "matching", "perceptual",
                     "perceptual_weights", "pixels", "consistency", "outside", "pixel_width", "hold", "adversary_start",
                 ),
-                "share": ("small_share", "noise_share"),
+                "share": ("small_share", "found_share", "noise_share"),
                 "width": ("patch_width", "width", "feature_size"),
                 "positive": ("ema_half_life",),
                 "decay": ("betas",),
@@ -215,6 +218,11 @@ def source(recipe: Recipe, images: int) -> Source:
     return "own-sharp" if v.own else "reference-sharp"
 
 
+def found_there(recipe: Recipe, images: int) -> bool:
+    """Whether the regions of that step are those found in the small photo."""
+    return random.Random(f"{recipe.seed}/found/{images}").random() < recipe.found_share
+
+
 def noise(recipe: Recipe, images: int) -> float:
     """The noise on the styles of that step."""
     there = random.Random(f"{recipe.seed}/noise/{images}").random() < recipe.noise_share
@@ -232,4 +240,4 @@ def word(recipe: Recipe, images: int) -> float:
     return 1.0 if images >= full else max(0.0, (images - first) / max(1, full - first))
 
 
-__all__ = ["REGIONS", "VARIANTS", "Recipe", "References", "noise", "rates", "shape_of", "source", "word"]
+__all__ = ["REGIONS", "VARIANTS", "Recipe", "References", "found_there", "noise", "rates", "shape_of", "source", "word"]

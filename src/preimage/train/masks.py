@@ -16,12 +16,23 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from preimage.collection import Collection
+from preimage.degrade.linear import bicubic
 from preimage.errors import InputError
 from preimage.nets.fingerprint import fingerprint
 from preimage.processes import host
 from preimage.semantics.labels import flip, mask_of, resize
 from preimage.semantics.segment import segment
-from preimage.train.data import Chosen, Pictures, archive_of, cache_folder, load_pictures, load_source, take, to_tensor
+from preimage.train.data import (
+    Chosen,
+    Pictures,
+    archive_of,
+    cache_folder,
+    eight_bit,
+    load_pictures,
+    load_source,
+    take,
+    to_tensor,
+)
 
 Masks = NDArray[np.uint8]
 """(n, side, side), numbers of `LABELS`."""
@@ -81,14 +92,17 @@ def _stems(source: str) -> set[str]:
         return {str(PurePosixPath(n[len(inside) :]).with_suffix("")) for n in collection.names if n.startswith(inside)}
 
 
-def pseudo_labels(pictures: Pictures, network: nn.Module, side: int | None = None, batch: int = 64) -> Masks:
-    """Maps of faces by a segmenter that sees them sharp.
+def pseudo_labels(
+    pictures: Pictures, network: nn.Module, side: int | None = None, batch: int = 64, small: int | None = None
+) -> Masks:
+    """Maps of faces by a segmenter that sees them sharp, or as photos of a few pixels.
 
     Args:
         pictures: (n, S, S, 3) uint8.
         network: a segmenter in eval mode.
         side: of the maps; None: S.
         batch: faces at a time.
+        small: side of the photos that it sees, shrunk by bicubic; None: the faces themselves.
 
     Returns:
         (n, side, side) uint8.
@@ -97,7 +111,8 @@ def pseudo_labels(pictures: Pictures, network: nn.Module, side: int | None = Non
     out = np.empty((len(pictures), *(side or pictures.shape[1],) * 2), np.uint8)
     for start in range(0, len(pictures), batch):
         part = to_tensor(np.array(pictures[start : start + batch]), device)
-        found = segment(network, part, part.shape[-1]).to(torch.uint8)
+        seen = part if small is None else eight_bit(bicubic(part.shape[-1], lr_size=small).to(device)(part))
+        found = segment(network, seen, part.shape[-1]).to(torch.uint8)
         out[start : start + batch] = resize(found, out.shape[1]).cpu().numpy()
     return out
 
@@ -108,6 +123,7 @@ def load_pseudo_labels(
     network: nn.Module,
     cache: str | Path | None = None,
     progress: bool = True,
+    small: int | None = None,
 ) -> Masks:
     """Maps of the faces that `load_pictures` loads of these sources, in its order, found once by a segmenter and cached.
 
@@ -115,17 +131,19 @@ def load_pseudo_labels(
         sources, cache, progress: of `load_pictures`.
         side: of the maps; the network sees the faces at this or its own size, whichever is larger.
         network: a segmenter in eval mode.
+        small: of `pseudo_labels`.
     """
     size = max(side, int(getattr(network, "resolution", side)))
     pictures = load_pictures(sources, size, cache, progress)
     archives = [Path(archive_of(str(s))[0]) for s in sources]
     about = [(str(s), a.stat().st_mtime_ns) for s, a in zip(sources, archives, strict=True)]
-    key = hashlib.sha256(repr((about, pictures.shape, side, fingerprint(network))).encode()).hexdigest()
+    told = (about, pictures.shape, side, fingerprint(network), *([] if small is None else [small]))
+    key = hashlib.sha256(repr(told).encode()).hexdigest()
     path = cache_folder(cache) / f"labels-{side}-{key[:12]}.npy"
     if not path.is_file():
         half_done = path.with_suffix(f".{host()}-{os.getpid()}.tmp.npy")
         try:
-            np.save(half_done, pseudo_labels(pictures, network, side))
+            np.save(half_done, pseudo_labels(pictures, network, side, small=small))
             os.replace(half_done, path)
         finally:
             half_done.unlink(missing_ok=True)
