@@ -26,7 +26,8 @@ import preimage
 from preimage.collection import Collection
 from preimage.degrade.corrupt import gaussian_noise, jpeg
 from preimage.faces.align import align, native_side, paste, quad
-from preimage.faces.detect import Face, load_detector
+from preimage.faces.detect import load_detector
+from preimage.faces.face import Face
 from preimage.faces.photo import enlarge, paste_back, pasting_cost
 from preimage.files import save_png
 from preimage.image import to_uint8

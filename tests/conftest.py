@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from preimage.degrade.linear import bicubic
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.generate.style_prior import StyleConfig, StylePrior
 from preimage.generate.stylegan import StyleGAN, StyleGANConfig
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config

@@ -12,7 +12,7 @@ from PIL import Image
 from preimage.crops import Square, cut, marked, open_photo, squares_by, whole
 from preimage.errors import InputError, WeightsError
 from preimage.faces.align import quad
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 
 
 @pytest.fixture(scope="module")

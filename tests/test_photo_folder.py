@@ -14,7 +14,7 @@ import preimage
 from preimage.cli import main
 from preimage.degrade.linear import bicubic
 from preimage.errors import InputError, MethodError
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.faces.photo import enlarge
 from preimage.files import save_png
 from preimage.image import read_image

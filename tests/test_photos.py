@@ -8,7 +8,7 @@ from torch import Tensor
 
 import preimage
 from preimage.errors import InputError, MethodError
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.faces.photo import enlarge
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from preimage.errors import InputError, WeightsError
 from preimage.faces.align import align, quad
-from preimage.faces.detect import DEFAULT, Detector
+from preimage.faces.detect import DEFAULT
+from preimage.faces.face import Detector
 from preimage.faces.photo import find_faces
 from preimage.files import plain_name
 from preimage.image import as_picture, picture_size, to_pillow, to_uint8

@@ -23,6 +23,7 @@ from preimage.invert.guides import as_guides
 from preimage.invert.method import Method
 from preimage.invert.registry import DEFAULT, load
 from preimage.saving import Proof, prove, save_cards
+from preimage.viewer import as_html
 
 
 class Explorer(Drawing):
@@ -209,9 +210,7 @@ class Explorer(Drawing):
         return save_cards(self.now, self.method, folder)
 
     def _repr_html_(self) -> str:
-        from preimage.viewer import as_html
-
-        return as_html(self)
+        return as_html(self.now, self.certainty())
 
 
 def usual_pixels(method: Method) -> int:

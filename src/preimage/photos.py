@@ -12,7 +12,7 @@ from torch import Tensor
 from preimage.candidates import Candidates
 from preimage.errors import InputError, MethodError
 from preimage.faces.detect import DEFAULT as DETECTOR
-from preimage.faces.detect import Detector
+from preimage.faces.face import Detector
 from preimage.faces.finding import cut_faces, how_to_find
 from preimage.faces.photo import Cut, enlarge, enlargement, paste_back
 from preimage.image import as_picture
@@ -86,7 +86,7 @@ def upsample_photo(
         photo: of any kind and size, in any form of `preimage.image.as_picture`.
         seeds: as in `preimage.upsample`, for each face.
         faces: "all", the "largest", or the one nearest to the "centre".
-        points: (5, 2), where the one face is that is meant (`preimage.faces.detect.Face`); nothing is looked for then.
+        points: (5, 2), where the one face is that is meant (`preimage.faces.face.Face`); nothing is looked for then.
         detector: a name or file, or a function (`preimage.faces.detect.load_detector`).
         method, prior, weights, preset, device, precision, batch: as in `preimage.upsample`.
         reduce: side to which larger faces are brought, `preimage.faces.finding.side_for`.

@@ -16,7 +16,7 @@ from preimage.degrade.learned import LearnedDegradation
 from preimage.device import resolve_threads
 from preimage.errors import InputError, MethodError
 from preimage.faces.detect import DEFAULT as DETECTOR
-from preimage.faces.detect import Detector
+from preimage.faces.face import Detector
 from preimage.faces.finding import how_to_find
 from preimage.fill import Fill, Progress, Silent, Tally, Wanted, reseed_handle
 from preimage.image import picture_size
@@ -180,7 +180,7 @@ def upsample_folder(
         faces: the inputs are photos of any kind, and of each "all" faces are meant, the "largest" or the one nearest to the
             "centre". Each becomes an entry of its own, `photo_face0`, and `photo/pasted_seed0000.png` is the enlarged photo
             with all of them. None: each input is a face already, square and aligned.
-        points: where the face of the one photo is: five of (x, y), see `preimage.faces.detect.Face`.
+        points: where the face of the one photo is: five of (x, y), see `preimage.faces.face.Face`.
         detector: what looks for them (`preimage.faces.detect.load_detector`).
         overwrite: replace results of other settings.
         controls: of the method, and its further inputs as paths.

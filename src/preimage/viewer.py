@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from preimage.history import State
 from preimage.image import to_pillow
 from preimage.sheet import heatmap
-
-if TYPE_CHECKING:
-    from preimage.explorer import Explorer
 
 SIDE = 160
 """Pixels of each picture as shown; the PNG inside is as large as the candidate is."""
@@ -27,14 +24,12 @@ def data_uri(image: Tensor) -> str:
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
-def as_html(explorer: Explorer) -> str:
-    """The present moment of an explorer: input, candidates with their stories, and the map of certainty."""
-    state = explorer.now
+def as_html(state: State, sure: Tensor | None) -> str:
+    """A moment of an explorer: input, candidates with their stories, and the map of certainty (H, W), where there is one."""
     if state.problem is None:
         return "<p>No photo is open. <code>explorer.open(photo)</code> opens one.</p>"
     pictures = [(state.problem.lr, "input", True)]
     pictures += [(card.candidate.images[0], card.story, False) for card in state.cards]
-    sure = explorer.certainty()
     if sure is not None:
         pictures.append((heatmap(sure), "bright: certain", False))
     exact = sum(bool(card.candidate.exact[0]) for card in state.cards)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from preimage.errors import InputError, MethodError, WeightsError
 from preimage.faces.align import native_side, paste, quad
-from preimage.faces.detect import Detector, Face, Uniface, load_detector
+from preimage.faces.detect import load_detector
+from preimage.faces.face import Detector, Face
 from preimage.faces.mtcnn import CARRIER, Mtcnn
+from preimage.faces.uniface import Uniface
 from preimage.faces.yunet import VARIABLE, YuNet
 from preimage.weights import load_prior
 

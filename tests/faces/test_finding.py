@@ -7,7 +7,7 @@ import torch
 
 import preimage
 from preimage.errors import InputError, MethodError
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.faces.finding import cut_faces, how_to_find, side_for
 from preimage.image import Picture
 from preimage.invert.bicubic import Bicubic

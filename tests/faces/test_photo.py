@@ -10,7 +10,7 @@ from torch import Tensor
 from preimage.degrade.linear import bicubic
 from preimage.errors import MethodError
 from preimage.faces.align import quad
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.faces.photo import (
     cut_out,
     enlarge,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.faces.turned import Turned
 
 

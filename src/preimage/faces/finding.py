@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from preimage.errors import InputError
-from preimage.faces.detect import DEFAULT, Detector, Face, load_detector
+from preimage.faces.detect import DEFAULT, load_detector
+from preimage.faces.face import Detector, Face
 from preimage.faces.photo import Cut, check_choice, cut_out, find_faces, real_side
 from preimage.image import Picture
 from preimage.invert.method import Method

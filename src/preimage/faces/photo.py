@@ -13,7 +13,8 @@ from torch import Tensor
 
 from preimage.errors import MethodError
 from preimage.faces.align import align, mask, native_side, put, quad
-from preimage.faces.detect import DEFAULT, Detector, Face, load_detector
+from preimage.faces.detect import DEFAULT, load_detector
+from preimage.faces.face import Detector, Face
 from preimage.image import MAX_SIDE, to_pillow, to_uint8
 
 CHOICES = ("all", "largest", "centre")

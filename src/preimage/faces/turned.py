@@ -10,7 +10,7 @@ from torch import Tensor
 
 from preimage.faces.align import native_side, quad
 from preimage.faces.boxes import suppressed
-from preimage.faces.detect import Detector, Face
+from preimage.faces.face import Detector, Face
 
 ANGLES = (0.0, -25.0, 25.0)
 """Degrees, clockwise, by which a photo is turned."""
@@ -20,7 +20,7 @@ _SAME = 0.4  # share of the smaller one's square that two findings of one face h
 
 
 class Turned:
-    """A detector that is shown each photo at several angles; a `preimage.faces.detect.Detector`.
+    """A detector that is shown each photo at several angles; a `preimage.faces.face.Detector`.
 
     Args:
         detector: of upright faces.

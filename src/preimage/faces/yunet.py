@@ -12,7 +12,7 @@ from torch import Tensor
 
 from preimage.errors import WeightsError
 from preimage.faces.boxes import suppressed
-from preimage.faces.detect import Face
+from preimage.faces.face import Face
 from preimage.faces.onnx import BY_HAND, open_onnx
 
 VARIABLE = "PREIMAGE_YUNET"
@@ -24,7 +24,7 @@ _STRIDES, _OVERLAP = (8, 16, 32), 0.3
 
 
 class YuNet:
-    """See the module; a `preimage.faces.detect.Detector`.
+    """See the module; a `preimage.faces.face.Detector`.
 
     Args:
         path: the ONNX file, such as face_detection_yunet_2023mar.onnx of the OpenCV zoo; None takes what $PREIMAGE_YUNET names.
