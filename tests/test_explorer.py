@@ -112,10 +112,37 @@ def test_the_few_that_differ_most_of_many(explorer):
     assert "%" in cards[0].story
     many = preimage.upsample(explorer.lr, range(12), method=explorer.method)
     assert float((explorer.certainty() - many.certainty()).abs().max()) < 0.02  # of all that were drawn
+    done(explorer.draw(1))
+    assert len(explorer.open_directions()) == 3  # of picked ones and others together
+    explorer.undo()
     assert explorer.undo() is before
     with pytest.raises(InputError, match="fewer than are drawn"):
         explorer.pick(8, 8)
     assert explorer.now is before
+
+
+def test_a_candidate_moves_along_what_is_left_open_and_stays_exact(explorer, tmp_path):
+    done(explorer.draw(2))
+    with pytest.raises(InputError, match="draw three or more"):
+        done(explorer.move(0, 1))
+    done(explorer.draw(3))
+    explorer.choose(1)
+    found, before = explorer.open_directions(), explorer.now.cards[1].candidate
+    assert len(found) == 4
+    done(explorer.move(1, -0.5))
+    card = explorer.now.cards[-1]
+    assert (card.story, card.fresh, explorer.now.chosen) == ("seed 1, direction 2 -0.5", False, 5)
+    assert bool(card.candidate.exact[0])
+    assert float((card.candidate.images[0] - (before.images[0] - 0.5 * found.directions[1])).abs().mean()) < 0.02
+    done(explorer.move(0, 1))  # from the moved one
+    assert explorer.now.card.candidate.edit.count("direction") == 2
+    done(explorer.draw(1))
+    assert explorer.now.cards[-1].story == "seed 5"
+    explorer.choose(5)
+    with pytest.raises(MethodError):
+        done(explorer.steer({"detail": 0.5}))
+    files = explorer.save(tmp_path / "out")
+    assert verify_folder(tmp_path / "out").exact == len(files) == 8
 
 
 def test_between_begins_and_ends_at_the_two(explorer):

@@ -5,15 +5,17 @@ A page, a notebook or a script drives it; all that it knows lies in states that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from preimage.candidates import certainty
+from preimage.candidates import Candidates, certainty
 from preimage.crops import Finder, Square, cut, open_photo, squares_by, whole
-from preimage.drawing import COUNT, Drawing
+from preimage.drawing import COUNT, Drawing, Made
 from preimage.errors import InputError
 from preimage.faces.align import paste
 from preimage.faces.photo import enlarge, enlargement
@@ -22,8 +24,13 @@ from preimage.image import picture_size
 from preimage.invert.guides import as_guides
 from preimage.invert.method import Method
 from preimage.invert.registry import DEFAULT, load
+from preimage.left_open import OpenDirections, open_directions
 from preimage.saving import Proof, prove, save_cards
 from preimage.viewer import as_html
+from preimage.working import Progress
+
+DIRECTIONS = 4
+"""Of what is left open that are shown at once."""
 
 
 class Explorer(Drawing):
@@ -58,6 +65,40 @@ class Explorer(Drawing):
             return self.now.sure
         fresh = [card.candidate.images for card in self.now.cards if card.fresh]
         return certainty(torch.cat(fresh)) if len(fresh) > 1 else None
+
+    def open_directions(self, most: int = DIRECTIONS) -> OpenDirections:
+        """In which directions the candidates that seeds alone lead to differ, see `preimage.left_open`.
+
+        Raises:
+            InputError: too few candidates, all alike, or of a degradation that is not linear.
+        """
+        fresh = [replace(card.candidate, picked="", share=None) for card in self.now.cards if card.fresh]
+        if len(fresh) < 3:
+            raise InputError(
+                f"{len(fresh)} candidates of seeds alone say too little of what is open; draw three or more."
+            )
+        return open_directions(Candidates.cat(fresh), min(most, len(fresh) - 1))
+
+    def move(self, direction: int, amount: float) -> Iterator[Progress]:
+        """Move the candidate that is looked at along a direction of `open_directions`; what comes of it joins the gallery.
+
+        Args:
+            direction: index.
+            amount: in standard deviations of the candidates, which lie within about ±2.
+
+        Raises:
+            MethodError: no candidate is looked at.
+            InputError: as `open_directions`.
+        """
+        card, found = self._looked_at(), self.open_directions()
+
+        def parts() -> Iterator[Made]:
+            yield (
+                found.move(direction, amount, start=card.candidate),
+                [f"{card.story}, direction {direction + 1} {amount:+g}"],
+            )
+
+        return self._run(f"moved along direction {direction + 1}", 1, parts)
 
     def regions(self) -> Tensor | None:
         """The map of regions (H, W) of the candidate that is looked at, numbers of `semantics.labels.LABELS`; None where it has none."""

@@ -42,13 +42,15 @@ class OpenDirections:
     def __len__(self) -> int:
         return len(self.directions)
 
-    def move(self, index: int | Sequence[int], amount: float | Sequence[float], start: int | None = None) -> Candidates:
+    def move(
+        self, index: int | Sequence[int], amount: float | Sequence[float], start: int | Candidates | None = None
+    ) -> Candidates:
         """One candidate, moved.
 
         Args:
             index: a direction, or several.
             amount: how far along it, or along each, in standard deviations of the candidates; they lie within about ±2.
-            start: from which of the candidates; None: from their mean.
+            start: from which of the candidates, or from another one of the same photo; None: from their mean.
 
         Returns:
             One candidate, made as exact as those it comes from. No seed gives it again: `Candidates.edit` says how it was made, its seed is that of the
@@ -63,19 +65,25 @@ class OpenDirections:
             raise InputError(f"move {which} by {amounts}: needs an amount for each direction, of 0 to {len(self) - 1}.")
         if not all(abs(value) < float("inf") for value in amounts):
             raise InputError(f"move {which} by {amounts}: amounts must be finite, in standard deviations.")
-        if start is not None and not 0 <= start < len(self.candidates):
+        if isinstance(start, int) and not 0 <= start < len(self.candidates):
             raise InputError(
                 f"start ({start}): there are {len(self.candidates)} candidates, 0 to {len(self.candidates) - 1}."
             )
         known = self.candidates
-        picture = self.mean if start is None else known.images[start]
+        if isinstance(start, Candidates):
+            if not torch.equal(start.lr, known.lr) or start.images.shape[1:] != self.mean.shape:
+                raise InputError("start answers to another photo, or has another size; give a candidate of this one.")
+            one = start
+        else:
+            one = known.select([start or 0])
+        picture = self.mean if start is None else one.images[0]
         for k, value in zip(which, amounts, strict=True):
             picture = picture + value * self.directions[k]
         problem = Problem(known.lr, known.degradation, picture.shape[-1])
-        seed = known.seeds[0 if start is None else start]
+        seed = one.seeds[0]
         origin = f"mean of seeds {write_seeds(known.seeds)}" if start is None else f"seed {seed}"
         moves = ", ".join(f"direction {k} by {value:g}" for k, value in zip(which, amounts, strict=True))
-        edit = "; ".join([*filter(None, [known.edit]), f"{origin}: {moves}"])
+        edit = "; ".join([*filter(None, [one.edit]), f"{origin}: {moves}"])
         return finish(
             picture[None], problem, [seed], method=known.method, prior=known.prior, tolerance=known.tolerance, edit=edit
         )

@@ -69,6 +69,11 @@ def test_a_person_explores(server, look, tmp_path):
     tab(page, "Between")
     page.click("#walk")
     cards(page, 23)
+    tab(page, "Left open")
+    page.wait_for_function("document.querySelector('#direction input')?.value.startsWith('direction 1')")
+    page.click("#move")
+    cards(page, 24)
+    page.wait_for_function("document.querySelector('#proof')?.innerText.includes('every byte')")
     wide = page.viewport_size
     page.set_viewport_size({"width": 400, "height": 900})
     page.wait_for_function("document.documentElement.scrollWidth === 400")  # nothing hangs out of a narrow page
@@ -89,11 +94,11 @@ def test_a_person_explores(server, look, tmp_path):
         assert image.format == "PNG"
         assert np.array_equal(np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC)), photo)
     with zipfile.ZipFile(io.BytesIO(download(page, "#all"))) as archive:
-        assert len(archive.namelist()) == 24
+        assert len(archive.namelist()) == 25
     with zipfile.ZipFile(io.BytesIO(download(page, "#results"))) as archive:
         archive.extractall(tmp_path)
     found = verify_folder(tmp_path / "results")
-    assert (found.exact, found.problems) == (23, [])
+    assert (found.exact, found.problems) == (24, [])
 
     hosts = {urlsplit(url).hostname for url in page.asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {"127.0.0.1"}

@@ -268,6 +268,22 @@ class Actions:
 
         yield from self._do(request, act)
 
+    def opened_directions(self, request: gr.Request) -> Any:
+        """In what the candidates differ, with the share of it."""
+        try:
+            found = self.tabs.of(str(request.session_hash)).explorer.open_directions()
+        except PreimageError as error:
+            gr.Info(told(error))
+            return gr.update(choices=[], value=None)
+        said = [(f"direction {i + 1}: {share:.0%} of it", i) for i, share in enumerate(found.shares.tolist())]
+        return gr.update(choices=said, value=0)
+
+    def moved(self, direction: int | None, along: float, request: gr.Request) -> Shown:
+        def act(tab: Tab) -> Iterator[Progress] | None:
+            return None if direction is None or not along else tab.explorer.move(int(direction), float(along))
+
+        yield from self._do(request, act)
+
     # -------------------------------------------------------------------------------------------------------- history
 
     def undone(self, request: gr.Request) -> Shown:

@@ -24,6 +24,8 @@ you like of each, and download files that prove themselves. Nothing leaves your 
 CERTAIN = (
     """<p class="hint">Bright: the candidates agree, your photo pins it down. Dark: they differ, it is imagined.</p>"""
 )
+OPEN = """<p class="hint">What tells the candidates of seeds apart shrinks to nothing, so a candidate may move along it and still be exact.
+Such steps are sums of pixels that know nothing of faces: small ones look natural, large ones painted on.</p>"""
 CAPTION = '<p class="caption">{}</p>'
 PASTED = """<p class="hint">The photo is enlarged, the candidate resampled into it with a soft edge. What is proved byte for byte is the
 candidate itself, not this picture.</p>"""
@@ -169,6 +171,14 @@ def _looking_tabs(parts: Parts) -> None:
         )  # fmt: skip
         gr.HTML(LEGEND, padding=False)
         parts["repaint"] = gr.Button("Answer with this map", elem_id="repaint")
+    with gr.Tab("Left open") as parts["open"]:
+        with gr.Row():
+            parts["direction"] = gr.Dropdown(
+                [], label="In what the candidates differ", elem_id="direction", min_width=200
+            )
+            parts["along"] = gr.Slider(-2, 2, 1, step=0.25, label="How far", elem_id="along", min_width=200)
+        gr.HTML(OPEN, padding=False)
+        parts["move"] = gr.Button("Move this candidate", elem_id="move")
     with gr.Tab("Between") as parts["between"]:
         parts["other"] = gr.Dropdown([], label="From this candidate to", elem_id="other")
         parts["walk"] = gr.Button("Show what lies between", elem_id="walk")
@@ -241,6 +251,8 @@ def _wire(page: gr.Blocks, parts: Parts, actions: Actions) -> None:
     parts["handle"].change(actions.handle, parts["handle"], handle, **quiet)
     parts["vary"].click(actions.steered, [parts["handle"], parts["amount"], parts["likeness"]], shown, **quiet)
     parts["repaint"].click(actions.repainted, parts["canvas"], shown, **quiet)
+    parts["open"].select(actions.opened_directions, None, parts["direction"], **quiet)
+    parts["move"].click(actions.moved, [parts["direction"], parts["along"]], shown, **quiet)
     parts["walk"].click(actions.between, parts["other"], shown, **quiet)
 
     page.load(actions.handles, None, guides, **quiet)

@@ -91,7 +91,7 @@ def looking_view(tab: Tab) -> View:
         F.interpolate(image[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1), "candidate"
     )
     mark, css = ("✓", "yes") if proof.exact else ("!", "no")
-    others = [(other.story, i) for i, other in enumerate(explorer.now.cards) if other is not card]
+    others = [(c.story, i) for i, c in enumerate(explorer.now.cards) if c is not card and c.candidate.latents]
     view: View = {
         "looking": gr.update(visible=True),
         "slider": (before, after),
@@ -104,8 +104,9 @@ def looking_view(tab: Tab) -> View:
         ),
         "pasted": None,
         "painting": gr.update(visible=labels is not None),
-        "varying": gr.update(visible=bool(turnable(explorer))),
-        "between": gr.update(visible=explorer.method.capabilities.continues),
+        "varying": gr.update(visible=bool(turnable(explorer)) and bool(card.candidate.latents)),
+        "open": gr.update(visible=explorer.method.capabilities.many),
+        "between": gr.update(visible=explorer.method.capabilities.continues and bool(card.candidate.latents)),
     }
     if labels is not None:
         ground = to_pillow(paintable(labels, image, CANVAS))
