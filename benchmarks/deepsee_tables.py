@@ -55,7 +55,14 @@ def pairs(archive: Path) -> tuple[list[str], list[int], list[int]]:
 
 
 def answers(
-    method: DeepSEE, way: str, photo: Tensor, face: Tensor, other: Tensor, wrong: Tensor, seeds: list[int]
+    method: DeepSEE,
+    way: str,
+    photo: Tensor,
+    face: Tensor,
+    other: Tensor,
+    wrong: Tensor,
+    seeds: list[int],
+    temperature: float,
 ) -> Tensor:
     """Candidates (n, 3, R, R) of one photo."""
     guides: dict[str, Tensor] = {}
@@ -65,7 +72,8 @@ def answers(
         network = load_network("segmenter-faces128", "segmenter")
         guides["mask"] = segment(network, face[None])[0]
     problem = method.pose(photo, **guides)
-    return torch.cat([c.images for c in method.sample(problem, seeds)])
+    settings = method.configure({"temperature": temperature}, seeds, guides.keys())
+    return torch.cat([c.images for c in method.sample(problem, seeds, settings)])
 
 
 def knows(method: DeepSEE, way: str) -> bool:
@@ -86,6 +94,7 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("-n", type=int, default=64, help="faces, the first of those that have a reference")
     parser.add_argument("--seeds", type=int, default=1, help="candidates of each")
+    parser.add_argument("--temperature", type=float, default=0.25, help="of the styles that seeds draw")
     parser.add_argument("--out", type=Path, default=Path("out/deepsee-tables"))
     options = parser.parse_args()
     try:
@@ -106,7 +115,16 @@ def main() -> int:
                     folder = options.out / f"{name}-{way}".replace(" ", "-")
                     for k, i in enumerate(chosen):
                         wrong = sharp[(k + 7) % len(sharp)]
-                        made = answers(method, way, photos[k], faces[k], sharp[k], wrong, list(range(options.seeds)))
+                        made = answers(
+                            method,
+                            way,
+                            photos[k],
+                            faces[k],
+                            sharp[k],
+                            wrong,
+                            list(range(options.seeds)),
+                            options.temperature,
+                        )
                         place = folder / Path(names[i]).stem
                         save_png(place / "input.png", photos[k])
                         for seed, image in enumerate(made):
