@@ -6,9 +6,10 @@
     const now = document.querySelector("#square-now")?.dataset;
     return now && { x: +now.x, y: +now.y, side: +now.side, turn: (+now.turn * Math.PI) / 180 };
   };
-  const place = (image, event) => {
-    const box = image.getBoundingClientRect();
-    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.width];
+  const box = () => document.querySelector("#marked img").getBoundingClientRect(); // the picture may be drawn anew meanwhile
+  const place = (event) => {
+    const { left, top, width } = box();
+    return [(event.clientX - left) / width, (event.clientY - top) / width];
   };
   const dragged = (s, [x0, y0], [x1, y1]) => {
     const c = Math.cos(s.turn), n = Math.sin(s.turn), r = (x0 - s.x) * c + (y0 - s.y) * n, d = (y0 - s.y) * c - (x0 - s.x) * n;
@@ -26,15 +27,15 @@
     const image = event.target.closest?.("#marked img");
     if (!image || event.button || !square()) return;
     event.preventDefault();
-    from = { image, x: event.clientX, y: event.clientY, at: place(image, event) };
+    from = { x: event.clientX, y: event.clientY, at: place(event) };
   });
   addEventListener("pointermove", (event) => {
     if (!from || (!frame && Math.hypot(event.clientX - from.x, event.clientY - from.y) < click)) return;
     frame ??= document.body.appendChild(Object.assign(document.createElement("div"), { id: "dragging" }));
-    last = place(from.image, event);
-    const box = from.image.getBoundingClientRect(), s = dragged(square(), from.at, last);
-    frame.style.cssText = `left:${box.left + scrollX + s.x * box.width}px; top:${box.top + scrollY + s.y * box.width}px;
-      width:${s.side * box.width}px; height:${s.side * box.width}px; transform:translate(-50%,-50%) rotate(${s.turn}rad)`;
+    last = place(event);
+    const { left, top, width } = box(), s = dragged(square(), from.at, last);
+    frame.style.cssText = `left:${left + scrollX + s.x * width}px; top:${top + scrollY + s.y * width}px;
+      width:${s.side * width}px; height:${s.side * width}px; transform:translate(-50%,-50%) rotate(${s.turn}rad)`;
   });
   addEventListener("pointerup", () => {
     if (frame && last) {

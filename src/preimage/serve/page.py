@@ -228,16 +228,17 @@ def _wire(page: gr.Blocks, parts: Parts, actions: Actions) -> None:
     handle = [parts[name] for name in ("amount", "likeness", "handle-help")]
     guides = [parts[name] for name in ("handle", "guide", "second")]
 
-    parts["photo"].upload(actions.opened, parts["photo"], shown, **quiet)
-    parts["imagine"].click(actions.imagined, None, shown, **quiet)
-    parts["marked"].select(actions.pointed, None, shown, **quiet)
-    parts["dragged"].input(actions.dragged, parts["dragged"], shown, **quiet)
+    anew: dict[str, Any] = quiet | {"trigger_mode": "multiple"}  # also while what the last one asked for is being drawn
+    parts["photo"].upload(actions.opened, parts["photo"], shown, **anew)
+    parts["imagine"].click(actions.imagined, None, shown, **anew)
+    parts["marked"].select(actions.pointed, None, shown, **anew)
+    parts["dragged"].input(actions.dragged, parts["dragged"], shown, **anew)
     for slider in square:
-        slider.release(actions.adjusted, square, shown, **quiet)
-    parts["method"].input(actions.method, parts["method"], shown, **quiet)
+        slider.release(actions.adjusted, square, shown, **anew)
+    parts["method"].input(actions.method, parts["method"], shown, **anew)
     parts["method"].input(about_method, parts["method"], parts["method-said"], **quiet)
     parts["method"].input(actions.handles, None, guides, **quiet)
-    parts["configure"].click(actions.configured, None, shown, **quiet)
+    parts["configure"].click(actions.configured, None, shown, **anew)
     parts["guide-do"].click(actions.guided, [parts["guide"], parts["guide-photo"]], shown, **quiet)
     parts["guide-no"].click(actions.unguided, parts["guide"], shown, **quiet)
 
@@ -245,8 +246,8 @@ def _wire(page: gr.Blocks, parts: Parts, actions: Actions) -> None:
     parts["pick"].click(actions.picked, None, shown, **quiet)
     parts["pasting"].select(actions.pasted, None, parts["pasted"], **quiet)
     parts["stop"].click(actions.stopped, None, None, queue=False, **quiet)
-    parts["undo"].click(actions.undone, None, shown, **quiet)
-    parts["redo"].click(actions.redone, None, shown, **quiet)
+    parts["undo"].click(actions.undone, None, shown, **anew)
+    parts["redo"].click(actions.redone, None, shown, **anew)
     parts["gallery"].select(actions.chosen, None, shown, **quiet)
     parts["handle"].change(actions.handle, parts["handle"], handle, **quiet)
     parts["vary"].click(actions.steered, [parts["handle"], parts["amount"], parts["likeness"]], shown, **quiet)

@@ -58,7 +58,6 @@ def photo_view(tab: Tab) -> View:
         "marked-said": MOVE.format(
             *(round(x, 5) for x in (square.x / width, square.y / width, square.side / width)), square.turn
         ),
-        "dragged": "",
         "marked": tab.picture(marked(state.photo.pixels, squares, chosen, MARKED), "photo"),
         "small": tab.picture(enlarged(state.problem.lr, 160), "input"),
         "small-said": f'<p class="caption"><b>Your input</b><br>{state.pixels}×{state.pixels} pixels, as every candidate has it</p>',
