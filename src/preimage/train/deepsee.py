@@ -45,7 +45,7 @@ __all__ = ["Recipe", "References", "describe", "train"]
 SHOWN = 8  # faces in a grid
 MAY_CHANGE = (
     "images", "snapshot", "log", "data", "masks", "segmenter", "out", "lr_steps", "precision", "feature_weights", "init",
-    "found_share",
+    "found_share", "references",
 )  # fmt: skip
 
 
