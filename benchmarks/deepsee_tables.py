@@ -8,11 +8,11 @@ is shrunk by bicubic and answered by every network in each way that it knows:
 
   independent   styles and regions as found in the small photo
   guided        styles of the reference
-  another face  styles of the next person's face: what a wrong reference costs
+  another face  styles of somebody else's picture: what a wrong reference costs
   own face      styles of the sharp face itself, which nobody has: the ceiling
   own map       regions of the sharp face, styles of the photo: what better maps would bring
 
-`fd` is a distance between sets; with so few pictures it says who is nearer, not how near. Candidates and references are kept in `--out`.
+`fd` is a distance between sets; with so few pictures it says who is nearer, not how near. Candidates and references are kept in `--out`, a new folder.
 """
 
 from __future__ import annotations
@@ -20,28 +20,45 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from preimage.collection import Collection
-from preimage.degrade.linear import bicubic
 from preimage.errors import PreimageError
 from preimage.files import save_png
 from preimage.invert.deepsee import DeepSEE
+from preimage.invert.deepsee_answers import downscaling
 from preimage.measure.evaluate import evaluate_folder
 from preimage.measure.suite import build_suite
-from preimage.semantics.segment import segment
-from preimage.train.data import eight_bit, load_pictures, to_tensor
-from preimage.weights import load_network
+from preimage.results import seed_file
+from preimage.train.data import Pictures, eight_bit, load_pictures, to_tensor
 
 WAYS = ("independent", "guided", "another face", "own face", "own map")
 METRICS = ("psnr-rgb", "ssim-rgb", "lpips-squeeze", "fd-squeeze", "fd-vgg", "identity")
 
 
-def pairs(archive: Path) -> tuple[list[str], list[int], list[int]]:
-    """Names of all pictures, the places of those whose person has another one, and the place of that one."""
+@dataclass(frozen=True)
+class Face:
+    """A face of the archive and the pictures that stand beside it, by place.
+
+    Attributes:
+        name: of its file, without suffix.
+        place: of the face.
+        other: another picture of the same person.
+        stranger: one of somebody else.
+    """
+
+    name: str
+    place: int
+    other: int
+    stranger: int
+
+
+def find_faces(archive: Path) -> list[Face]:
+    """Those whose person has another picture in the archive."""
     with Collection(archive) as collection:
         names = list(collection.names)
         persons = [collection.about(name).get("person", "") for name in names]
@@ -49,31 +66,24 @@ def pairs(archive: Path) -> tuple[list[str], list[int], list[int]]:
     for place, person in enumerate(persons):
         if person:
             of[person].append(place)
-    chosen = [place for place, person in enumerate(persons) if len(of[person]) > 1]
-    others = [of[persons[i]][(of[persons[i]].index(i) + 1) % len(of[persons[i]])] for i in chosen]
-    return names, chosen, others
+    known = [place for place, person in enumerate(persons) if len(of[person]) > 1]
+    found = []
+    for k, place in enumerate(known):
+        own = of[persons[place]]
+        stranger = next(i for i in known[k + 1 :] + known if persons[i] != persons[place])
+        found.append(Face(Path(names[place]).stem, place, own[(own.index(place) + 1) % len(own)], stranger))
+    return found
 
 
-def answers(
-    method: DeepSEE,
-    way: str,
-    photo: Tensor,
-    face: Tensor,
-    other: Tensor,
-    wrong: Tensor,
-    seeds: list[int],
-    temperature: float,
-) -> Tensor:
-    """Candidates (n, 3, R, R) of one photo."""
-    guides: dict[str, Tensor] = {}
-    if way in ("guided", "another face", "own face"):
-        guides["reference"] = {"guided": other, "another face": wrong, "own face": face}[way]
-    if way == "own map":
-        network = load_network("segmenter-faces128", "segmenter")
-        guides["mask"] = segment(network, face[None])[0]
-    problem = method.pose(photo, **guides)
-    settings = method.configure({"temperature": temperature}, seeds, guides.keys())
-    return torch.cat([c.images for c in method.sample(problem, seeds, settings)])
+def guides(way: str, face: Tensor, other: Tensor, stranger: Tensor) -> dict[str, Tensor]:
+    """What a network is given beside the photo."""
+    return {
+        "independent": {},
+        "guided": {"reference": other},
+        "another face": {"reference": stranger},
+        "own face": {"reference": face},
+        "own map": {"mask_from": face},
+    }[way]
 
 
 def knows(method: DeepSEE, way: str) -> bool:
@@ -84,6 +94,11 @@ def knows(method: DeepSEE, way: str) -> bool:
     if way == "own map" and c.regions == 1:
         return False
     return not c.style or c.small_styles
+
+
+def sharp(pictures: Pictures, place: int) -> Tensor:
+    """A face (3, R, R) in [0, 1]."""
+    return to_tensor(pictures[place : place + 1].copy())[0]
 
 
 def main() -> int:
@@ -97,42 +112,35 @@ def main() -> int:
     parser.add_argument("--temperature", type=float, default=0.25, help="of the styles that seeds draw")
     parser.add_argument("--out", type=Path, default=Path("out/deepsee-tables"))
     options = parser.parse_args()
+    if options.out.exists():
+        parser.error(f"{options.out} is there already, and would be judged too; name another folder by --out.")
     try:
         suite = build_suite(METRICS, options.weights)
-        methods = [(Path(name).parent.name or name, DeepSEE(weights=name, device="cpu")) for name in options.networks]
-        side = methods[0][1].resolution
-        names, chosen, others = pairs(options.data)
-        pictures = load_pictures([options.data], side, progress=sys.stderr.isatty())
-        chosen, others = chosen[: options.n], others[: options.n]
-        faces, sharp = (torch.cat([to_tensor(pictures[i : i + 1].copy()) for i in some]) for some in (chosen, others))
-        photos = eight_bit(bicubic(side, lr_size=methods[0][1].network.config.lr_size)(faces))
-        for i, face in zip(chosen, faces, strict=True):
-            save_png(options.out / "reference" / f"{Path(names[i]).stem}.png", face)
+        methods = {Path(name).parent.name or name: DeepSEE(weights=name, device="cpu") for name in options.networks}
+        first = next(iter(methods.values()))
+        pictures = load_pictures([options.data], first.resolution, progress=sys.stderr.isatty())
+        faces = find_faces(options.data)[: options.n]
+        operator = downscaling(first.resolution, first.network.config.lr_size)
+        for face in faces:
+            save_png(options.out / "reference" / f"{face.name}.png", sharp(pictures, face.place))
         print("| network | answered | " + " | ".join(METRICS) + " |\n|---|---|" + "---|" * len(METRICS))
         with Collection(options.out / "reference") as reference:
-            for name, method in methods:
+            for name, method in methods.items():
                 for way in (way for way in options.ways if knows(method, way)):
                     folder = options.out / f"{name}-{way}".replace(" ", "-")
-                    for k, i in enumerate(chosen):
-                        wrong = sharp[(k + 7) % len(sharp)]
-                        made = answers(
-                            method,
-                            way,
-                            photos[k],
-                            faces[k],
-                            sharp[k],
-                            wrong,
-                            list(range(options.seeds)),
-                            options.temperature,
+                    for face in faces:
+                        shown = [sharp(pictures, i) for i in (face.place, face.other, face.stranger)]
+                        photo, given = eight_bit(operator(shown[0])), guides(way, *shown)
+                        made = method.sample(
+                            method.pose(photo, **given),
+                            range(options.seeds),
+                            method.configure({"temperature": options.temperature}, range(options.seeds), given.keys()),
                         )
-                        place = folder / Path(names[i]).stem
-                        save_png(place / "input.png", photos[k])
-                        for seed, image in enumerate(made):
-                            save_png(place / f"seed{seed:04d}.png", image)
-                    found = evaluate_folder(folder, reference, suite, progress=False).method
-                    values = [
-                        next((e for key, e in found.estimates.items() if key.startswith(m)), None) for m in METRICS
-                    ]
+                        save_png(folder / face.name / "input.png", photo)
+                        for seed, image in enumerate(torch.cat([c.images for c in made])):
+                            save_png(folder / face.name / seed_file(seed), image)
+                    found = evaluate_folder(folder, reference, suite, progress=False).method.estimates
+                    values = [next((e for key, e in found.items() if key.startswith(m)), None) for m in METRICS]
                     cells = ["" if value is None else f"{value.mean:.4g}" for value in values]
                     print(f"| {name} | {way} | " + " | ".join(cells) + " |", flush=True)
     except PreimageError as error:

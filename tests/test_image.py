@@ -82,6 +82,17 @@ def test_other_modes(tmp_path, mode, note):
     assert read.notes == (note,)
 
 
+def test_ycbcr_is_read_as_pillow_shows_it(tmp_path):
+    path = tmp_path / "a.tiff"
+    Image.fromarray(RGB).convert("YCbCr").save(path, compression="tiff_lzw")  # Pillow cannot read its own without
+    with Image.open(path) as stored:
+        notes = () if stored.mode == "RGB" else ("YCbCr converted to RGB",)  # some releases convert on their own
+        expected = planes(np.array(stored.convert("RGB")))
+    read = read_image(path)
+    assert torch.equal(read.pixels, expected)
+    assert read.notes == notes
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_opaque_alpha_is_dropped_unchanged(tmp_path, mode):
     picture = Image.fromarray(RGB).convert(mode)
