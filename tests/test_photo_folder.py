@@ -134,6 +134,20 @@ def test_a_photo_without_faces_fails_alone(photo, detector, tmp_path):
     assert not (tmp_path / "out" / "wall").exists()
 
 
+def test_a_face_never_shares_the_folder_of_another_photo(photo, detector, tmp_path):
+    other = tmp_path / "photo_face0.png"
+    other.write_bytes(photo.read_bytes())
+    tally = upsample_folder([photo, other], tmp_path / "out", seeds="0", faces="all", detector=detector)
+    assert tally.written == 2
+    assert len(tally.problems) == 1
+    assert tally.problems[0].startswith(f"{photo}: its face would be called photo_face0")
+    assert {p.name for p in (tmp_path / "out").iterdir() if p.is_dir()} == {
+        "photo_face0",
+        "photo_face0_face0",
+        "photo_face0_face1",
+    }
+
+
 def test_reduced_faces_answer_to_fewer_pixels(photo, detector, tmp_path):
     upsample_folder([photo], tmp_path / "out", seeds="0", faces="all", reduce=12, detector=detector)
     assert verify_folder(tmp_path / "out").exact == 2

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from preimage.errors import MethodError, PreimageError
+from preimage.errors import InputError, MethodError, PreimageError
 from preimage.faces.finding import Finding, cut_faces
 from preimage.faces.photo import Cut, enlarge, enlargement, paste_back, pasting_cost, real_side
 from preimage.files import save_png, write_text_atomic
@@ -217,9 +217,15 @@ def sort_inputs(
     photos, failed = list[Photo](), dict[Path, PreimageError]()
     for path, stem in stems.items():
         try:
-            photos.append(open_photo(method, path, stem, find, reduce))
+            photo = open_photo(method, path, stem, find, reduce)
         except PreimageError as error:
             failed[path] = error
             continue
-        items.update((face, face.stem) for face in photos[-1].faces)
+        if taken := {face.stem for face in photo.faces} & set(stems.values()):
+            failed[path] = InputError(
+                f"its face would be called {min(taken)}, as another input is; rename one of them."
+            )
+            continue
+        photos.append(photo)
+        items.update((face, face.stem) for face in photo.faces)
     return items, photos, failed
