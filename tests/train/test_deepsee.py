@@ -20,7 +20,17 @@ from preimage.train import deepsee as training
 from preimage.train.deepsee import describe, train
 from preimage.train.deepsee_data import Companions, Faces, load_faces, paired, stream
 from preimage.train.deepsee_networks import Judges, at_once, build_run, fit, settle
-from preimage.train.deepsee_settings import VARIANTS, Recipe, References, found_there, noise, shape_of, source, word
+from preimage.train.deepsee_settings import (
+    VARIANTS,
+    Recipe,
+    References,
+    drawn_there,
+    found_there,
+    noise,
+    shape_of,
+    source,
+    word,
+)
 from preimage.train.recipes import list_recipes, load_recipe, recipe_summary
 from preimage.weight_files import read_metadata
 from preimage.weights import load_upsampler
@@ -100,6 +110,42 @@ def test_it_learns(recipe):
     first, _, last = lines(recipe)
     assert last["perceptual"] < first["perceptual"]
     assert not {"loss_d", "gan", "projected"} & last.keys()
+
+
+def test_steps_that_answer_twice(recipe):
+    """Both answers shrink to the photo, seeds are held apart as far as faces are, and a run with them goes on where it stopped."""
+    drawn = replace(recipe, variant="guided", drawn_share=1.0, small_share=0.5, images=40, snapshot=40, log=4)
+    whole = replace(drawn, out=recipe.out + "-whole")
+    train(whole)
+    there = [drawn_there(drawn, i) for i in range(0, 40, 4)]
+    assert there == [source(drawn, i) == "own-small" for i in range(0, 40, 4)]
+    assert 0 < sum(there) < 10
+    for line, twice in zip(lines(whole), there, strict=True):
+        assert ("ratio_features" in line, "matching" in line) == (twice, not twice)
+        assert all(np.isfinite(value) for value in line.values())
+    train(drawn, stop_after=0.0)
+    train(drawn)
+    assert [line.get("far", line.get("l1")) for line in lines(drawn)] == pytest.approx(
+        [line.get("far", line.get("l1")) for line in lines(whole)], rel=2e-2
+    )
+    halves = [drawn_there(replace(drawn, drawn_share=0.5, small_share=1.0), i) for i in range(400)]
+    assert sum(halves) == pytest.approx(200, abs=40)
+    for other in ({"variant": "semantics-only"}, {"generator": replace(TINY, drawn=0)}, {"drawn_share": 0.0}):
+        assert not any(drawn_there(replace(drawn, **other), i) for i in range(40))
+
+
+def test_the_energy_score_opens_the_seeds(recipe):
+    """Answers whose distance counts more than that to the truth move apart; where it counts nothing, they do not."""
+    late = (10_000, 10_000)
+    apart = []
+    for spread in (0.0, 3.0):
+        run = replace(
+            recipe, out=f"{recipe.out}-{spread}", drawn_share=1.0, small_share=1.0, spread=spread, images=240, batch=8, log=80,
+            snapshot=240, lr_g=3e-3, pixels=10.0, adversary_start=late,
+        )  # fmt: skip
+        train(run)
+        apart.append(lines(run)[-1]["ratio_features"])
+    assert apart[1] > 1.3 * apart[0]
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown

@@ -99,9 +99,13 @@ def varied(network: DeepSEENetwork, base: Tensor, seeds: Sequence[int], temperat
     c = network.config
     if not (c.drawn and c.small_styles):
         return base
-    z = tied(normal(seeds, (c.regions, c.drawn), "deepsee-style")).to(base)
-    out = base + network.style_mean + temperature * torch.einsum("nkr,krd->nkd", z, network.style_root)
-    return out.clamp(-1, 1) * present(base)
+    return spread_by(network, base, normal(seeds, (c.regions, c.drawn), "deepsee-style").to(base), temperature)
+
+
+def spread_by(network: DeepSEENetwork, base: Tensor, z: Tensor, temperature: float = 1.0) -> Tensor:
+    """Styles (n, regions, d) moved by standard normal numbers z (n, regions, drawn), as `varied` does by those of seeds."""
+    more = torch.einsum("nkr,krd->nkd", tied(z), network.style_root)
+    return (base + network.style_mean + temperature * more).clamp(-1, 1) * present(base)
 
 
 def jittered(style: Tensor, seeds: Sequence[int], noise: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from preimage.degrade.linear import LinearOperator
 from preimage.errors import WeightsError
-from preimage.invert.deepsee_answers import KERNEL, answer, downscaling, mask_of, varied
+from preimage.invert.deepsee_answers import KERNEL, answer, downscaling, mask_of, spread_by, varied
 from preimage.nets.deepsee import DeepSEENetwork
 from preimage.semantics.labels import coloured
 from preimage.train import losses
@@ -28,6 +28,7 @@ from preimage.train.deepsee_settings import (
     VARIANTS,
     Recipe,
     References,
+    drawn_there,
     found_there,
     noise,
     rates,
@@ -43,9 +44,10 @@ from preimage.weights import load_network
 __all__ = ["Recipe", "References", "describe", "train"]
 
 SHOWN = 8  # faces in a grid
+PATCH = 4  # side of the patches whose distances the energy score counts
 MAY_CHANGE = (
     "images", "snapshot", "log", "data", "masks", "segmenter", "out", "lr_steps", "precision", "feature_weights", "init",
-    "found_share", "references",
+    "found_share", "drawn_share", "small_share", "spread", "references",
 )  # fmt: skip
 
 
@@ -72,6 +74,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     shown = stream(faces, n, companions, recipe.seed, run.progress.images, process, processes, device)
     operator = downscaling(g.config.resolution, g.config.lr_size).to(device)
     path = run.folder / "deepsee.safetensors"
+    if recipe.drawn_share and g.config.drawn and not g.style_root.any():
+        measure(g, average, faces, recipe)
 
     while run.progress.images < recipe.images:
         batch = next(shown)
@@ -82,6 +86,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         mask, photo = mask_of(g, regions), eight_bit(operator(batch.truth))
         with torch.autocast(**players.autocast(recipe.precision)):
             style = styles(g, batch, photo, mask, operator, recipe, run.progress.images)
+            if twice := style is not None and drawn_there(recipe, run.progress.images):
+                style, photo, mask = drawn_twice(g, style), photo.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1, 1)
             made, before = answer(g, operator, photo, mask, style)
             raw = d.features(made)
             with torch.no_grad():
@@ -99,7 +105,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
                 p.requires_grad_(False)
             value = score(made, before, batch.truth, photo, operator, raw, raw_truth, d, recipe, run)
             if judged and share:
-                value = value + share * persuade(d, batch.truth, made, mask, raw, recipe, run)
+                value = value + share * persuade(d, None if twice else batch.truth, made, mask, raw, recipe, run)
             for p in learned:
                 p.requires_grad_(True)
         opt_g.zero_grad(set_to_none=True)
@@ -112,7 +118,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         done = run.progress.images >= recipe.images
         stop = (done or every(recipe.log, begun, run.progress.images)) and run.report(stop_after)
         if stop or done or every(recipe.snapshot, begun, run.progress.images):
-            settle(average, faces, recipe)
+            measure(g, average, faces, recipe)
             run.snapshot(grid(average, held, at_once(recipe)), columns=7, cell=max(96, g.resolution))
             path = export(average, recipe, run)
         if stop:
@@ -136,6 +142,25 @@ def styles(
     return g.style_noise(found, delta) if delta and found is not None else found
 
 
+def measure(g: DeepSEENetwork, average: DeepSEENetwork, faces: Faces, recipe: Recipe) -> None:
+    """`settle` the averaged network; its Gaussian of styles is what steps draw from, too."""
+    settle(average, faces, recipe)
+    if g.config.drawn:
+        g.style_mean.copy_(average.style_mean)
+        g.style_root.copy_(average.style_root)
+
+
+def drawn_twice(network: DeepSEENetwork, style: Tensor) -> Tensor:
+    """Two styles for each of (n, regions, d), drawn as seeds draw them: (2n, regions, d), the first ones and then the second ones.
+
+    Args:
+        network: with the Gaussian that is drawn from.
+        style: of photos.
+    """
+    base, c = style.repeat(2, 1, 1), network.config
+    return spread_by(network, base, torch.randn(len(base), c.regions, c.drawn, device=base.device))
+
+
 def judge(
     d: Judges,
     truth: Tensor,
@@ -145,10 +170,10 @@ def judge(
     raw: Sequence[Tensor],
     recipe: Recipe,
 ) -> Tensor:
-    """The hinge losses of the discriminators; true and imagined pictures go through as one batch."""
+    """The hinge losses of the discriminators; true and imagined pictures, of which there may be more, go through as one batch."""
     n, value = len(truth), truth.new_zeros(())
     if d.patch is not None:
-        found = [scale[-1].float() for scale in d.patch(torch.cat([truth, made]), torch.cat([mask, mask]))]
+        found = [scale[-1].float() for scale in d.patch(torch.cat([truth, made]), torch.cat([mask[:n], mask]))]
         value = value + losses.hinge_d([s[:n] for s in found], [s[n:] for s in found]) / len(found)
     if d.heard:
         value = value + losses.hinge_d(
@@ -158,17 +183,20 @@ def judge(
 
 
 def persuade(
-    d: Judges, truth: Tensor, made: Tensor, mask: Tensor, raw: list[Tensor], recipe: Recipe, run: Run
+    d: Judges, truth: Tensor | None, made: Tensor, mask: Tensor, raw: list[Tensor], recipe: Recipe, run: Run
 ) -> Tensor:
-    """The discriminators' word to the generator, and what it must match of the patch discriminator's features."""
-    n, value = len(truth), truth.new_zeros(())
+    """The discriminators' word to the generator, and what it must match of the patch discriminator's features, where there is one truth."""
+    n, value = 0 if truth is None else len(truth), made.new_zeros(())
     if d.patch is not None:
-        found = d.patch(torch.cat([truth, made]), torch.cat([mask, mask]))
+        found = d.patch(made, mask) if truth is None else d.patch(torch.cat([truth, made]), torch.cat([mask, mask]))
         gan = losses.hinge_g([scale[-1][n:].float() for scale in found]) / len(found)
-        apart = [(x[n:].float() - x[:n].detach().float()).abs().mean() for scale in found for x in scale[:-1]]
-        match = torch.stack(apart).sum() / len(found)
-        value = value + recipe.adversary * gan + recipe.matching * match
-        run.add(gan=gan.detach(), matching=match.detach())
+        value = value + recipe.adversary * gan
+        run.add(gan=gan.detach())
+        if n:
+            apart = [(x[n:].float() - x[:n].detach().float()).abs().mean() for scale in found for x in scale[:-1]]
+            match = torch.stack(apart).sum() / len(found)
+            value = value + recipe.matching * match
+            run.add(matching=match.detach())
     if d.heard:
         projected = losses.hinge_g(d.projected(d.seen(raw, made)))
         value = value + recipe.projected_adversary * projected
@@ -188,17 +216,26 @@ def score(
     recipe: Recipe,
     run: Run,
 ) -> Tensor:
-    """Everything that pictures are held to but the discriminators' word."""
-    parts = [(a.float() - b.float()).abs().mean() for a, b in zip(raw, raw_truth, strict=True)]
-    if recipe.perceptual_weights:
-        parts = [w * part for w, part in zip(recipe.perceptual_weights, parts, strict=True)]
+    """Everything that pictures are held to but the discriminators' word; two answers to each photo by their energy score."""
+    n, count = len(truth), len(raw)
+    twice, half = len(made) > n, recipe.spread / 2
+    spreads: list[Any] = [getattr(d.projected.mix, f"spread{i}") * count for i in range(count)]
+    weights = recipe.perceptual_weights or [1 / s for s in spreads]
+    if twice:
+        scores = [losses.energy_score(a[:n], a[n:], b) for a, b in zip(raw, raw_truth, strict=True)]
+        roots = [a.shape[1] ** 0.5 for a in raw]  # the norm over channels as a mean
+        far, near = (sum(w * s[k] / r for w, s, r in zip(weights, scores, roots, strict=True)) for k in (0, 1))
+        patches = [F.pixel_unshuffle(x.float(), PATCH) for x in (made[:n], made[n:], truth)]
+        pixel_far, pixel_near = (x / patches[0].shape[1] ** 0.5 for x in losses.energy_score(*patches))
+        perceptual, l1 = far - half * near, pixel_far - half * pixel_near
+        run.add(far=far.detach(), ratio_features=near.detach() / far.detach(), pixel_far=pixel_far.detach())
     else:
-        spreads = [getattr(d.projected.mix, f"spread{i}") for i in range(len(parts))]
-        parts = [part / spread / len(parts) for part, spread in zip(parts, spreads, strict=True)]
-    perceptual, l1 = torch.stack(parts).sum(), (made - truth).abs().mean()
+        parts = [(a.float() - b.float()).abs().mean() for a, b in zip(raw, raw_truth, strict=True)]
+        perceptual, l1 = sum(w * x for w, x in zip(weights, parts, strict=True)), (made - truth).abs().mean()
+        run.add(perceptual=perceptual.detach(), l1=l1.detach())
     miss = (255 * operator.residual(before, photo)).square().mean()
     outside = F.relu((made - 0.5).abs() - 0.5).square().mean()
-    run.add(perceptual=perceptual.detach(), l1=l1.detach(), missed=miss.detach().sqrt())
+    run.add(missed=miss.detach().sqrt())
     value = recipe.perceptual * perceptual + recipe.pixels * l1
     return value + recipe.consistency * miss / 255**2 + recipe.outside * outside
 

@@ -76,6 +76,9 @@ class Recipe:
             where it is to answer without a reference too.
         found_share: share of the steps whose regions are those that the segmenter finds in the small photo, as they will be where nobody
             knows better; of the others they are those of the sharp face, as in the paper.
+        drawn_share: share of the steps with the photo's styles that answer twice, with styles drawn as seeds draw them, and are held to
+            the truth by the energy score of both answers, which rewards seeds that differ as faces do; not in the paper.
+        spread: how much the distance between the two counts there; 1 is the proper score.
         noise: largest noise on styles, δ.
         noise_share: share of the steps that have it.
         images: how many photos to show in all.
@@ -118,6 +121,8 @@ class Recipe:
     references: References = field(default_factory=References)
     small_share: float = 0.5
     found_share: float = 0.0
+    drawn_share: float = 0.0
+    spread: float = 1.0
     noise: float = 0.2
     noise_share: float = 0.5
     images: int = 1_300_000
@@ -158,9 +163,9 @@ class Recipe:
                 "count": ("images", "batch", "snapshot", "log"),
                 "weight": (
                     "lr_g", "lr_d", "lr_steps", "noise", "small_rate", "adversary", "projected_adversary", "matching", "perceptual",
-                    "perceptual_weights", "pixels", "consistency", "outside", "pixel_width", "hold", "adversary_start",
+                    "perceptual_weights", "pixels", "consistency", "spread", "outside", "pixel_width", "hold", "adversary_start",
                 ),
-                "share": ("small_share", "found_share", "noise_share"),
+                "share": ("small_share", "found_share", "drawn_share", "noise_share"),
                 "width": ("patch_width", "width", "feature_size"),
                 "positive": ("ema_half_life",),
                 "decay": ("betas",),
@@ -223,6 +228,13 @@ def found_there(recipe: Recipe, images: int) -> bool:
     return random.Random(f"{recipe.seed}/found/{images}").random() < recipe.found_share
 
 
+def drawn_there(recipe: Recipe, images: int) -> bool:
+    """Whether that step answers twice, with drawn styles."""
+    if not shape_of(recipe).drawn or source(recipe, images) != "own-small":
+        return False
+    return random.Random(f"{recipe.seed}/drawn/{images}").random() < recipe.drawn_share
+
+
 def noise(recipe: Recipe, images: int) -> float:
     """The noise on the styles of that step."""
     there = random.Random(f"{recipe.seed}/noise/{images}").random() < recipe.noise_share
@@ -240,4 +252,6 @@ def word(recipe: Recipe, images: int) -> float:
     return 1.0 if images >= full else max(0.0, (images - first) / max(1, full - first))
 
 
-__all__ = ["REGIONS", "VARIANTS", "Recipe", "References", "found_there", "noise", "rates", "shape_of", "source", "word"]
+__all__ = [
+    "REGIONS", "VARIANTS", "Recipe", "References", "drawn_there", "found_there", "noise", "rates", "shape_of", "source", "word",
+]  # fmt: skip

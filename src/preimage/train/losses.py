@@ -78,3 +78,23 @@ def gradient_penalty(at: Tensor, scores: list[Tensor]) -> Tensor:
     (gradient,) = torch.autograd.grad(total, at, create_graph=True)
     norm = (gradient.float().square().sum(dim=(1, 2, 3)) + 1e-12).sqrt()  # the root of 0 has no slope
     return (norm - 1).square().mean()
+
+
+def energy_score(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The two distances of the energy score (Gneiting and Raftery, 2007): ½ (|a − x| + |b − x|), and |a − b|.
+
+    The score is the former minus half of the latter, and smallest where answers are drawn from the distribution of truths.
+
+    Args:
+        first, second: two answers, (n, c, h, w).
+        truth: (n, c, h, w).
+
+    Returns:
+        Two single numbers, means over pictures and places of the vector norm over channels: noise that is spread over many
+        channels buys no distance.
+    """
+
+    def norm(x: Tensor) -> Tensor:
+        return (x.float().square().sum(1) + 1e-6).sqrt().mean()  # the root of 0 has no slope
+
+    return (norm(first - truth) + norm(second - truth)) / 2, norm(first - second)

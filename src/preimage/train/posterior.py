@@ -32,6 +32,7 @@ from preimage.nets.local import LocalGenerator
 from preimage.train import losses
 from preimage.train.data import Crops, Pictures, held_back, load_crops, load_pictures, plain_source
 from preimage.train.loop import Run, average_decay, compiled, evaluating, every, set_rates, update_average
+from preimage.train.losses import energy_score
 from preimage.train.posterior_networks import Generator, build, build_run, chain, first_of
 from preimage.train.posterior_photos import camera_of, small, take
 from preimage.train.posterior_settings import (
@@ -58,26 +59,6 @@ MAY_CHANGE = (
 )  # fmt: skip
 LOGGED = ("ratio_texture", "sharpness_missed")
 TEXTURE_SPREAD = 0.5  # not 1, the proper score, which hardly sees rare blemishes on plain ground
-
-
-def energy_score(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """The two distances of the energy score (Gneiting and Raftery, 2007): ½ (|a − x| + |b − x|), and |a − b|.
-
-    The score is the former minus half of the latter, and smallest where answers are drawn from the distribution of truths.
-
-    Args:
-        first, second: two answers, (n, c, h, w).
-        truth: (n, c, h, w).
-
-    Returns:
-        Two single numbers, means over pictures and places of the vector norm over channels: noise that is spread over many
-        channels buys no distance.
-    """
-
-    def norm(x: Tensor) -> Tensor:
-        return (x.float().square().sum(1) + 1e-6).sqrt().mean()  # the root of 0 has no slope
-
-    return (norm(first - truth) + norm(second - truth)) / 2, norm(first - second)
 
 
 def texture(pictures: Tensor) -> Tensor:
