@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from preimage.declaration import Declaration, declared, remember
 from preimage.errors import RecipeError
-from preimage.generate.cascade import join
+from preimage.generate.cascade import between, join
 from preimage.generate.style_prior import StylePrior
 from preimage.generate.stylegan2 import StyleGAN2
 from preimage.nets.conditional import ConditionalGenerator
@@ -24,7 +25,7 @@ from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.ada import OverfittingControl
 from preimage.train.augment import augment
-from preimage.train.data import load_pictures
+from preimage.train.data import Pictures, eight_bit, load_pictures, to_tensor
 from preimage.train.discriminator import make_discriminator
 from preimage.train.loop import average_decay, compiled, evaluating, every, set_rates, update_average
 from preimage.train.start import start_accelerator, start_run
@@ -33,6 +34,7 @@ from preimage.weights import load_prior, load_upsampler
 
 __all__ = ["DiscriminatorSettings", "Recipe", "describe", "train"]
 
+PART = 256  # pictures that are shrunk together
 Discriminator = StyleGAN2Discriminator | ProjectedDiscriminator
 
 
@@ -101,6 +103,19 @@ def load_second(recipe: Recipe) -> ConditionalGenerator | None:
     return found
 
 
+def load_real(recipe: Recipe, second: ConditionalGenerator | None, progress: bool = True) -> Pictures:
+    """What the generator is to draw; before a second network the photos that this one learned to enlarge.
+
+    Those of another downscaling, Lanczos for instance, it enlarges to pictures that are too sharp (docs/weights.md).
+    """
+    side = recipe.generator.resolution
+    if second is None:
+        return load_pictures(recipe.data, side, progress=progress)
+    large, operator = load_pictures(recipe.data, second.resolution, progress=progress), between(second.resolution, side)
+    parts = (eight_bit(operator(to_tensor(np.array(large[i : i + PART])))) for i in range(0, len(large), PART))
+    return np.concatenate([(part * 255).round().byte().permute(0, 2, 3, 1).numpy() for part in parts])
+
+
 def together(seen: tuple[str, ...], other: Declaration | None) -> tuple[str, ...] | None:
     """The feature networks that two networks looked through; None where one of them does not say."""
     if other is None or other.looked_through is None:
@@ -148,7 +163,8 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     """
     accelerator, per_process = start_accelerator(recipe.batch)
     device = accelerator.device
-    pictures = load_pictures(recipe.data, recipe.generator.resolution, progress=accelerator.is_main_process)
+    second = load_second(recipe)
+    pictures = load_real(recipe, second, accelerator.is_main_process)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     control = OverfittingControl(recipe.augment_probability, recipe.ada_target, recipe.ada_images)
     lengths = MeanLength()
@@ -173,7 +189,6 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     project = compiled(d.project, recipe.compile and isinstance(d, ProjectedDiscriminator))
     gamma, interval = recipe.discriminator.r1_gamma, recipe.discriminator.r1_every
     path = run.folder / "prior.safetensors"
-    second = load_second(recipe)
     signs: list[Tensor] = []
 
     def changed(x: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ class Recipe:
         init: prior that the generator and its average start from (name, path or hub id); empty for random weights.
             A run whose state is lost goes on from its export, with a new discriminator.
         second: posterior's network that enlarges what this generator draws (name, path or hub id): the export is then both as one
-            prior (`preimage.generate.cascade`), and so are the grids; None for the generator alone.
+            prior (`preimage.generate.cascade`), and so are the grids, and it learns from faces that were shrunk as that network takes
+            them; None for the generator alone.
         name: of the exported prior.
     """
 
