@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from preimage.weights import load_encoder, load_prior
 SHAPE = ProPulseConfig(
     lr_size=4, hr_size=16, rows=(4, 6), w_dim=16, width=4, head_width=8, groups=1, blocks=1, reduction=4
 )
-MINE = ["pro-pulse-16to128", "pro-pulse-16to64", "pro-pulse-ffhq1024"]
+MINE = ["pro-pulse-16to128", "pro-pulse-16to64", "pro-pulse-32to128", "pro-pulse-ffhq1024"]
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,28 @@ def test_half_precision(recipe):
     full = replace(recipe, precision="fp32", out=recipe.out + "-full")
     train(recipe), train(full)
     assert lines(recipe)[0]["rec"] == pytest.approx(lines(full)[0]["rec"], rel=0.05)
+
+
+def test_a_run_that_begins_at_an_encoder(recipe, tmp_path, tiny_prior):
+    """As where small side outputs taught first, and all losses on the whole picture follow."""
+    first = load_encoder(train(recipe))
+    again = replace(
+        recipe, init=str(Path(recipe.out) / "encoder.safetensors"), out=str(tmp_path / "again"), lr=0.0, base_images=0,
+        stage_images=0, images=4,
+    )  # fmt: skip
+    photos = torch.rand(3, 3, 4, 4)
+    second = load_encoder(train(again))
+    with torch.no_grad():
+        assert torch.equal(second(photos), first(photos))
+    assert "/" not in json.dumps(read_metadata(tmp_path / "again" / "encoder.safetensors")["trained"])
+    with pytest.raises(RecipeError, match=r"init: .* make them equal"):
+        train(replace(again, encoder=replace(SHAPE, width=8), out=str(tmp_path / "wider")))
+    other = copy.deepcopy(tiny_prior)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    save_prior(tmp_path / "other.safetensors", other, {})
+    with pytest.raises(RecipeError, match=r"init: .* belongs to the prior tiny"):
+        train(replace(again, prior=str(tmp_path / "other.safetensors"), out=str(tmp_path / "other")))
 
 
 def test_what_it_looked_through(recipe):

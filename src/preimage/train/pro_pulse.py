@@ -36,7 +36,7 @@ from preimage.weights import load_prior
 
 SHOWN = 8  # faces in a grid
 SEEN = 128  # least side of pictures for EfficientNet
-MAY_CHANGE = ("images", "lr_steps", "snapshot", "log", "data", "out", "precision", "identity_weights", "prior")
+MAY_CHANGE = ("images", "lr_steps", "snapshot", "log", "data", "out", "precision", "identity_weights", "prior", "init")
 
 
 def outputs(prior: Any, latents: Tensor, noise: Sequence[Tensor], sides: bool, largest: int = 0) -> dict[int, Tensor]:
@@ -237,6 +237,7 @@ def export(recipe: Recipe, average: nn.Module, prior: Any, run: Run) -> Path:
                 out="",
                 data=data,
                 prior=Path(recipe.prior).name,
+                init=Path(recipe.init).name,
                 identity_weights=identity_weights,
                 critic=critic,
             )

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from preimage.errors import RecipeError
+from preimage.declaration import declared, remember
+from preimage.errors import RecipeError, WeightsError
 from preimage.feature_networks import load_network
 from preimage.generate.prior import inverse_leaky_relu, sphere_to_w
 from preimage.nets.feature_network import FeatureNetwork
@@ -17,6 +18,7 @@ from preimage.nets.features import load_features
 from preimage.nets.pro_pulse import ProPulseEncoder
 from preimage.train.discriminator import make_discriminator
 from preimage.train.pro_pulse_settings import Recipe
+from preimage.weights import check_bound, load_encoder
 
 
 class EndToEnd(nn.Module):
@@ -32,6 +34,8 @@ def build_run(recipe: Recipe, prior: Any = None) -> tuple[nn.Module, Any, torch.
     g: nn.Module = ProPulseEncoder(recipe.encoder, recipe.name)
     if prior is not None:
         settle(encoder_of(g), prior)
+    if recipe.init and prior is not None:
+        inherit(encoder_of(g), prior, recipe.init)
     if prior is not None and recipe.end_to_end:
         g = EndToEnd(encoder_of(g), prior)
     opt_g = torch.optim.Adam(g.parameters(), lr=recipe.lr, betas=recipe.betas)
@@ -39,6 +43,26 @@ def build_run(recipe: Recipe, prior: Any = None) -> tuple[nn.Module, Any, torch.
         return g, None, opt_g, None
     d = make_discriminator(recipe.critic, recipe.encoder.hr_size, "critic")
     return g, d, opt_g, torch.optim.Adam(d.parameters(), lr=recipe.lr_critic, betas=(0.0, 0.99))
+
+
+def inherit(encoder: ProPulseEncoder, prior: Any, path: str) -> None:
+    """Give an encoder the weights of an exported one, and what that one declares to have looked through.
+
+    Raises:
+        RecipeError: one of another shape, or of another prior.
+    """
+    start = load_encoder(path)
+    had = getattr(start, "config", None)
+    if not isinstance(start, ProPulseEncoder) or had != encoder.config:
+        raise RecipeError(f"init: {path} has the shape {had}, and the recipe has {encoder.config}; make them equal.")
+    said = declared(start)
+    try:
+        if said is not None:
+            check_bound(said, prior, path)
+    except WeightsError as error:
+        raise RecipeError(f"init: {error}") from None
+    encoder.load_state_dict(start.state_dict())
+    remember(encoder, said)
 
 
 def encoder_of(g: nn.Module) -> ProPulseEncoder:

@@ -83,6 +83,7 @@ class Recipe:
         precision: fp32 or bf16 feature maps.
         snapshot, log: pictures between two grids and saved states; between two lines of stats.jsonl.
         seed: of everything random.
+        init: an exported encoder of the same shape and prior to start from, for instance one that saw small side outputs alone.
         name: of the exported encoder.
     """
 
@@ -119,6 +120,7 @@ class Recipe:
     snapshot: int = 40_000
     log: int = 4_000
     seed: int = 0
+    init: str = ""
     name: str = "pro-pulse"
 
     def __post_init__(self) -> None:
