@@ -177,6 +177,24 @@ def test_pixel_head_can_be_left_out():
     assert len(d(d.project(torch.rand(2, 3, 16, 16)))) == 2
 
 
+@pytest.mark.parametrize("pixel_width", [0, 4])
+def test_a_residual_one_beside_the_heads(pixel_width):
+    """It is one more head, on the picture as a whole, and alone has its slopes penalised."""
+    residual = StyleGAN2Discriminator(16, 128, 16)
+    d = ProjectedDiscriminator(TinyFeatures().requires_grad_(False), 32, 8, pixel_width, 16, residual)
+    x = torch.rand(4, 3, 16, 16)
+    scores = d(d.project(x))
+    assert len(scores) == 3 + bool(pixel_width)
+    assert torch.allclose(scores[-1], residual(residual.project(x))[0], atol=1e-5)
+    (penalised,) = d.penalised(x)
+    assert torch.allclose(penalised, scores[-1], atol=1e-5)
+    (alone,) = residual.penalised(x)
+    assert torch.allclose(alone, penalised, atol=1e-5)
+    assert any(key.startswith("residual.") for key in d.state_dict())
+    heads = ProjectedDiscriminator(TinyFeatures().requires_grad_(False), 32, 8, pixel_width, 16)
+    assert len(heads.penalised(x)) == 2 + bool(pixel_width)
+
+
 @pytest.mark.parametrize(("side", "places"), [(8, 8), (12, 12), (16, 8), (63, 8), (64, 8), (31, 8)])
 def test_patch_head_strides_down_to_about_eight(side, places):
     assert patch_head(4, side, 8)(torch.rand(1, 4, side, side)).shape == (1, 1, places, places)

@@ -47,14 +47,14 @@ def squeezenet(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(params=["stylegan2", "projected"])
+@pytest.fixture(params=["stylegan2", "projected", "both"])
 def recipe(request, tmp_path, faces, squeezenet) -> Recipe:
     if request.param == "stylegan2":
         judge = DiscriminatorSettings(channel_base=64, channel_max=8, r1_every=2)
     else:
         judge = DiscriminatorSettings(
-            kind="projected", loss="hinge", r1_gamma=0.0, feature_weights=str(squeezenet), feature_size=48, width=4,
-            pixel_width=4,
+            kind=request.param, loss="hinge", r1_gamma=0.1 if request.param == "both" else 0.0, r1_every=2,
+            feature_weights=str(squeezenet), feature_size=48, width=4, pixel_width=4, channel_base=64, channel_max=8,
         )  # fmt: skip
     return Recipe(
         out=str(tmp_path / "run"),
@@ -92,7 +92,7 @@ def test_what_a_run_leaves_behind(recipe):
     prior = load_prior(path)
     assert isinstance(prior, StyleGAN2)
     assert prior.name == "tiny"
-    seen = ("squeezenet",) if recipe.discriminator.kind == "projected" else ()
+    seen = ("squeezenet",) if recipe.discriminator.kind != "stylegan2" else ()
     assert declared(prior) == Declaration("prior", hr_size=16, looked_through=seen)
     picture = prior.sample([0, 1])
     assert picture.shape == (2, 3, 16, 16)

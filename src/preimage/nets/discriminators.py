@@ -7,6 +7,7 @@ differentiable, `forward(projected)` is learned and returns a list of scores, on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +70,14 @@ class StyleGAN2Discriminator(nn.Module):
     def forward(self, projected: list[Tensor]) -> list[Tensor]:
         """The output of `project` -> [scores (n, 1)], higher for real."""
         (x,) = projected
+        return self.judge(x)
+
+    def penalised(self, x: Tensor) -> list[Tensor]:
+        """The scores of pictures in [0, 1] whose slope R1 is for: all there are."""
+        return self(self.project(x))
+
+    def judge(self, x: Tensor) -> list[Tensor]:
+        """Pictures in [-1, 1] -> [scores (n, 1)]."""
         x = minibatch_stddev(self.blocks(self.fromrgb(x)), self.group)
         return [self.out(self.fc(self.conv(x).flatten(1).float()))]
 
@@ -124,9 +133,18 @@ class ProjectedDiscriminator(nn.Module):
         width: channels of the mixes and of the heads.
         pixel_width: channels of the pixel head; 0 leaves it out.
         resolution: native side of the pictures.
+        residual: StyleGAN2's discriminator beside the heads, which sees at once what fixed features do not tell; None: without.
     """
 
-    def __init__(self, network: FeatureNetwork, size: int, width: int, pixel_width: int, resolution: int):
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        size: int,
+        width: int,
+        pixel_width: int,
+        resolution: int,
+        residual: StyleGAN2Discriminator | None = None,
+    ):
         super().__init__()
         self._network = [network]  # in a list: not a submodule, so neither saved nor trained
         self.size = size
@@ -139,6 +157,7 @@ class ProjectedDiscriminator(nn.Module):
             body: list[nn.Module] = [_conv(3, pixel_width, 3), nn.LeakyReLU(0.2)]
             body += [_conv(pixel_width, 2 * pixel_width, 3, stride=2), nn.LeakyReLU(0.2)]
             self.pixel_head = nn.Sequential(*body, *patch_head(2 * pixel_width, resolution // 2, 2 * pixel_width))
+        self.residual = residual
 
     @property
     def network(self) -> FeatureNetwork:
@@ -158,9 +177,20 @@ class ProjectedDiscriminator(nn.Module):
     def project(self, x: Tensor) -> list[Tensor]:
         """The fixed part: mixed features of pictures in [0, 1], and the pixels. Differentiable in x."""
         features: list[Tensor] = self.mix(self.network(self.enlarge(x)))
-        return [*features, x * 2 - 1] if self.pixel_head is not None else features
+        count = (self.pixel_head is not None) + (self.residual is not None)
+        return [*features, *[x * 2 - 1] * count]
 
     def forward(self, projected: list[Tensor]) -> list[Tensor]:
         """The learned part: one tensor of scores (n, places) per head, higher for real."""
-        heads = [*self.heads, self.pixel_head] if self.pixel_head is not None else list(self.heads)
+        pixels = [head for head in (self.pixel_head, self._whole) if head is not None]
+        heads: list[Callable[[Tensor], Tensor]] = [*self.heads, *pixels]
         return [head(f).flatten(1).float() for head, f in zip(heads, projected, strict=True)]
+
+    def penalised(self, x: Tensor) -> list[Tensor]:
+        """The scores of pictures in [0, 1] whose slope R1 is for: the residual one's, for the heads are spectrally normalised."""
+        return self(self.project(x)) if self.residual is None else self.residual.judge(x * 2 - 1)
+
+    @property
+    def _whole(self) -> Callable[[Tensor], Tensor] | None:
+        residual = self.residual
+        return None if residual is None else lambda x: residual.judge(x)[0]

@@ -1,4 +1,4 @@
-"""The discriminator that a recipe names: StyleGAN2's, or heads on fixed features."""
+"""The discriminator that a recipe names: StyleGAN2's, heads on fixed features, or both."""
 
 from __future__ import annotations
 
@@ -40,11 +40,14 @@ def make_discriminator(
     Raises:
         RecipeError: an unknown feature network, or one without its file.
     """
-    if d.kind == "stylegan2":
-        return StyleGAN2Discriminator(side, d.channel_base, d.channel_max, d.group)
+    residual = None
+    if d.kind != "projected":
+        residual = StyleGAN2Discriminator(side, d.channel_base, d.channel_max, d.group)
+        if d.kind == "stylegan2":
+            return residual
     if d.features not in FEATURE_NETWORKS:
         raise RecipeError(f"{key}.features: {d.features!r}; there are {', '.join(FEATURE_NETWORKS)}.")
     if not d.feature_weights and FEATURE_NETWORKS[d.features].package is None:
         raise RecipeError(f"{key}.feature_weights: give the safetensors file of the feature network.")
     network = load_features(d.features, d.feature_weights)
-    return ProjectedDiscriminator(network, d.feature_size, d.width, d.pixel_width, side)
+    return ProjectedDiscriminator(network, d.feature_size, d.width, d.pixel_width, side, residual)

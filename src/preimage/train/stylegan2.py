@@ -177,7 +177,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     players = start_run(
         accelerator, recipe, build_run, resume,
         ("images", "snapshot", "log", "compile", "data", "out", "lr_steps", "precision", "second", "name"),
-        calibrate=pictures if recipe.discriminator.kind == "projected" else None, wrap=wrap, also=(control, lengths),
+        calibrate=pictures if recipe.discriminator.kind != "stylegan2" else None, wrap=wrap, also=(control, lengths),
     )  # fmt: skip
     (run, g, d, opt_g, opt_d, average), (imagine,) = players.parts, made
     # not torch.Generator(seed): its first numbers are the initial weights of the mapping network, an unfair sample
@@ -215,7 +215,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         accelerator.backward(value_d)
         if gamma and step % interval == 0:
             real.requires_grad_(True)
-            penalty = losses.r1_penalty(real, d(d.project(real)))
+            penalty = losses.r1_penalty(real, d.penalised(real))
             accelerator.backward(penalty * (gamma / 2 * interval))
             run.add(r1=penalty.detach())
         players.update(d, opt_d)
@@ -258,7 +258,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop or done or every(recipe.snapshot, before, run.progress.images):
             exported: StylePrior = copy.deepcopy(average).cpu().float()
             d_settings = recipe.discriminator
-            seen: tuple[str, ...] | None = (d_settings.features,) if d_settings.kind == "projected" else ()
+            seen: tuple[str, ...] | None = (d_settings.features,) if d_settings.kind != "stylegan2" else ()
             if second is None:
                 exported.refit()
                 with evaluating(average):

@@ -22,9 +22,9 @@ class DiscriminatorSettings:
     """Which discriminator judges, and how.
 
     Attributes:
-        kind: "stylegan2" (residual, minibatch statistics) or "projected" (heads on fixed features).
+        kind: "stylegan2" (residual, minibatch statistics), "projected" (heads on fixed features) or "both".
         loss: "nonsaturating" (StyleGAN2) or "hinge" (projected).
-        r1_gamma: weight of the gradient penalty; 0 turns it off.
+        r1_gamma: weight of the gradient penalty, of both on the residual one alone; 0 turns it off.
         r1_every: steps between two penalties (lazy regularisation).
         channel_base, channel_max: widths of the residual discriminator.
         group: pictures per group of its minibatch statistics.
@@ -135,11 +135,11 @@ class Recipe:
             "weight": ("r1_gamma", "pixel_width"),
         }
         check(d, judging, "discriminator.")
-        check_choice("discriminator.kind", d.kind, ("stylegan2", "projected"))
+        check_choice("discriminator.kind", d.kind, ("stylegan2", "projected", "both"))
         check_choice("discriminator.loss", d.loss, tuple(LOSSES))
         check_choice("precision", self.precision, ("fp32", "bf16"))
         check_choice("augment", self.augment, AUGMENTATIONS)
-        if d.kind == "stylegan2" and d.channel_base < side:
+        if d.kind != "projected" and d.channel_base < side:
             raise RecipeError(
                 f"discriminator.channel_base ({d.channel_base}) must be at least the resolution ({side})."
             )
