@@ -88,7 +88,7 @@ def noise_of(text: str, regions: int) -> Tensor:
 def varied(network: DeepSEENetwork, base: Tensor, seeds: Sequence[int], temperature: float) -> Tensor:
     """Styles that seeds draw around those of a photo, from the Gaussian of what sharp pictures have beyond their photos.
 
-    Left and right draw the same, and so do the lips. A network without that Gaussian keeps them.
+    The styles of all regions are drawn together, so that they go with one another. A network without that Gaussian keeps them.
 
     Args:
         network: which.
@@ -99,17 +99,17 @@ def varied(network: DeepSEENetwork, base: Tensor, seeds: Sequence[int], temperat
     c = network.config
     if not (c.drawn and c.small_styles):
         return base
-    return spread_by(network, base, normal(seeds, (c.regions, c.drawn), "deepsee-style").to(base), temperature)
+    return spread_by(network, base, normal(seeds, (c.drawn,), "deepsee-style").to(base), temperature)
 
 
 def spread_by(network: DeepSEENetwork, base: Tensor, z: Tensor, temperature: float = 1.0) -> Tensor:
-    """Styles (n, regions, d) moved by standard normal numbers z (n, regions, drawn), as `varied` does by those of seeds."""
-    more = torch.einsum("nkr,krd->nkd", tied(z), network.style_root)
+    """Styles (n, regions, d) moved by standard normal numbers z (n, drawn), as `varied` does by those of seeds."""
+    more = torch.einsum("nr,krd->nkd", z, network.style_root)
     return (base + network.style_mean + temperature * more).clamp(-1, 1) * present(base)
 
 
 def jittered(style: Tensor, seeds: Sequence[int], noise: Tensor) -> Tensor:
-    """Styles (n, regions, d) with uniform noise (section 3.4), at most `noise` (regions,) of each region; tied as in `varied`."""
+    """Styles (n, regions, d) with uniform noise (section 3.4), at most `noise` (regions,) of each region; left and right alike, and so the lips."""
     if not bool(noise.any()):
         return style
     uniform = torch.erf(tied(normal(seeds, tuple(style.shape[1:]), "deepsee-noise")) / 2**0.5).to(style)

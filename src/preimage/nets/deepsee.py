@@ -47,7 +47,7 @@ class DeepSEEConfig:
         project: whether pictures are projected onto those that shrink to the photo before anybody sees them.
         small_styles: whether the encoder learned small pictures too, so that styles come from the photo; else from references only.
         sharp_styles: whether it learned sharp ones.
-        drawn: directions of the Gaussian that styles are drawn from, for each region; 0: there is none.
+        drawn: directions of the Gaussian that the styles of all regions are drawn from together; 0: there is none.
         legacy_512: what the published network from 16 to 512 pixels does at 512, by mistake (`RegionNorm`).
     """
 

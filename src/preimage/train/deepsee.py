@@ -74,7 +74,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     shown = stream(faces, n, companions, recipe.seed, run.progress.images, process, processes, device)
     operator = downscaling(g.config.resolution, g.config.lr_size).to(device)
     path = run.folder / "deepsee.safetensors"
-    if recipe.drawn_share and g.config.drawn and not g.style_root.any():
+    if recipe.drawn_share:
         measure(g, average, faces, recipe)
 
     while run.progress.images < recipe.images:
@@ -158,7 +158,7 @@ def drawn_twice(network: DeepSEENetwork, style: Tensor) -> Tensor:
         style: of photos.
     """
     base, c = style.repeat(2, 1, 1), network.config
-    return spread_by(network, base, torch.randn(len(base), c.regions, c.drawn, device=base.device))
+    return spread_by(network, base, torch.randn(len(base), c.drawn, device=base.device))
 
 
 def judge(

@@ -125,7 +125,7 @@ def at_once(recipe: Recipe) -> int:
 
 
 @torch.no_grad()
-def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 256, batch: int | None = None) -> None:
+def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 512, batch: int | None = None) -> None:
     """Measure on faces what the averaged network needs to answer: the statistics of its feature maps, and the Gaussian of styles.
 
     Args:
@@ -153,13 +153,18 @@ def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 2
 
 
 def fit(network: DeepSEENetwork, more: Tensor) -> None:
-    """The Gaussian of what sharp styles have beyond small ones, (n, regions, d); rows of NaN are regions that are not there."""
-    for k in range(more.shape[1]):
-        rows = more[:, k][~more[:, k, 0].isnan()]
-        network.style_mean[k], network.style_root[k] = 0, 0
-        if len(rows) < 4:  # says nothing
-            continue
-        network.style_mean[k] = rows.mean(0)
-        _, values, vectors = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
-        r = min(len(values), network.config.drawn)
-        network.style_root[k, :r] = values[:r, None] * vectors[:r] / (len(rows) - 1) ** 0.5
+    """The Gaussian of what sharp styles have beyond small ones, (n, regions, d); rows of NaN are regions that are not there.
+
+    Its directions are of all regions together, so that hair and skin of one draw belong to one picture; a region that few faces
+    have varies as it does in those.
+    """
+    absent = more[:, :, :1].isnan()
+    there = (~absent).sum(0)  # (regions, 1)
+    known = there >= 4  # fewer say nothing
+    network.style_mean.copy_(more.nan_to_num(0).sum(0) / there.clamp_min(1) * known)
+    network.style_root.zero_()
+    apart = ((more - network.style_mean) * known).masked_fill(absent, 0)
+    _, values, vectors = torch.linalg.svd(apart.flatten(1), full_matrices=False)
+    r = min(len(values), network.config.drawn)
+    root = (values[:r, None] * vectors[:r]).view(r, *more.shape[1:]).transpose(0, 1)
+    network.style_root[:, :r] = root / (there - 1).clamp_min(1).sqrt()[:, :, None]
