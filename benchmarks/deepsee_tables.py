@@ -109,7 +109,7 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("-n", type=int, default=64, help="faces, the first of those that have a reference")
     parser.add_argument("--seeds", type=int, default=1, help="candidates of each")
-    parser.add_argument("--temperature", type=float, default=0.25, help="of the styles that seeds draw")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the styles that seeds draw")
     parser.add_argument("--out", type=Path, default=Path("out/deepsee-tables"))
     options = parser.parse_args()
     if options.out.exists():

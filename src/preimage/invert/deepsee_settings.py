@@ -17,8 +17,8 @@ class DeepSEESettings(Settings):
     """Controls of `DeepSEE`.
 
     Attributes:
-        temperature: spread of the styles that seeds draw, from the Gaussian that the network holds: 1 as sharp faces differ, 0 their mean. The
-            default keeps the embedded network from the hatching that it makes of far styles; handles draw as wide as 1 at least.
+        temperature: spread of the styles that seeds draw, from the Gaussian that the network holds: 1 as sharp faces differ, 0 their mean.
+            Handles draw as wide as 1 at least.
         style_noise: largest noise on styles, δ of the paper, as "lips=0.03,hair=0.1" or one number for all regions.
         reference_regions: regions whose styles come from the reference, such as "hair,lips"; empty: all. Seeds decide the others.
         reference_layout: "own" takes the styles of the reference's own regions; "photo" those of what it shows where the regions of the
@@ -31,7 +31,7 @@ class DeepSEESettings(Settings):
         segmenter: name or file of the network that finds the regions; empty takes the embedded one.
     """
 
-    temperature: float = setting(0.25, low=0, high=3)
+    temperature: float = setting(1.0, low=0, high=3)
     style_noise: str = ""
     reference_regions: str = ""
     reference_layout: str = setting("own", choices=("own", "photo"))
