@@ -242,7 +242,7 @@ def score(
 
 @torch.no_grad()
 def grid(model: DeepSEENetwork, faces: Faces, batch: int = SHOWN) -> Tensor:
-    """Rows of photo, regions, answer, two answers of drawn styles, the answer of the face's own styles, and the face.
+    """Rows of photo, regions, answer of the mean style, two answers of drawn ones, the answer of the face's own styles, and the face.
 
     Args:
         model: in eval mode.
@@ -262,9 +262,8 @@ def _rows(model: DeepSEENetwork, faces: Faces, chosen: Sequence[int]) -> Tensor:
     small, sharp = model.encode(photo, mask, False), model.encode(truth, mask, True)
     usual = small if c.small_styles else sharp
     columns = [F.interpolate(photo, truth.shape[-2:], mode="nearest"), coloured(labels)]
-    columns.append(answer(model, operator, photo, mask, usual)[0])
-    for seed in (0, 1):
-        drawn = None if usual is None else varied(model, usual, [seed] * len(truth), 1.0)
+    for seed, spread in ((0, 0.0), (0, 1.0), (1, 1.0)):
+        drawn = None if usual is None else varied(model, usual, [seed] * len(truth), spread)
         columns.append(answer(model, operator, photo, mask, drawn)[0])
     columns += [answer(model, operator, photo, mask, sharp if c.sharp_styles else usual)[0], truth]
     return torch.stack(columns, 1).flatten(0, 1).clamp(0, 1)

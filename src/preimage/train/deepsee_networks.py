@@ -155,8 +155,9 @@ def settle(network: DeepSEENetwork, faces: Faces, recipe: Recipe, count: int = 5
 def fit(network: DeepSEENetwork, more: Tensor) -> None:
     """The Gaussian of what sharp styles have beyond small ones, (n, regions, d); rows of NaN are regions that are not there.
 
-    Its directions are of all regions together, so that hair and skin of one draw belong to one picture; a region that few faces
-    have varies as it does in those.
+    Its directions are of all regions together, so that hair and skin of one draw belong to one picture. They are found where every
+    region counts alike, for the styles of small ones, means of few places, vary most by far; along them each region then varies as
+    much as it does in the faces that have it.
     """
     absent = more[:, :, :1].isnan()
     there = (~absent).sum(0)  # (regions, 1)
@@ -164,7 +165,9 @@ def fit(network: DeepSEENetwork, more: Tensor) -> None:
     network.style_mean.copy_(more.nan_to_num(0).sum(0) / there.clamp_min(1) * known)
     network.style_root.zero_()
     apart = ((more - network.style_mean) * known).masked_fill(absent, 0)
-    _, values, vectors = torch.linalg.svd(apart.flatten(1), full_matrices=False)
+    size = apart.square().sum((0, 2)).sqrt().clamp_min(1e-12)[:, None]
+    _, values, vectors = torch.linalg.svd((apart / size).flatten(1), full_matrices=False)
     r = min(len(values), network.config.drawn)
-    root = (values[:r, None] * vectors[:r]).view(r, *more.shape[1:]).transpose(0, 1)
-    network.style_root[:, :r] = root / (there - 1).clamp_min(1).sqrt()[:, :, None]
+    root = (values[:r, None] * vectors[:r]).view(r, *more.shape[1:])
+    root = root * size / root.square().sum((0, 2)).sqrt().clamp_min(1e-12)[:, None]
+    network.style_root[:, :r] = (root / (there - 1).clamp_min(1).sqrt()).transpose(0, 1)
