@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from preimage.declaration import declared, remember
 from preimage.errors import RecipeError
-from preimage.invert.deepsee_answers import answer, downscaling, mask_of
+from preimage.invert.deepsee_answers import TIED, answer, downscaling, mask_of
 from preimage.nets.deepsee import DeepSEENetwork
 from preimage.nets.discriminators import ProjectedDiscriminator
 from preimage.nets.feature_network import FeatureNetwork
@@ -157,7 +157,7 @@ def fit(network: DeepSEENetwork, more: Tensor) -> None:
 
     Its directions are of all regions together, so that hair and skin of one draw belong to one picture. They are found where every
     region counts alike, for the styles of small ones, means of few places, vary most by far; along them each region then varies as
-    much as it does in the faces that have it.
+    much as it does in the faces that have it. Left and right go one way, and so do the lips: eyes are to match.
     """
     absent = more[:, :, :1].isnan()
     there = (~absent).sum(0)  # (regions, 1)
@@ -169,5 +169,7 @@ def fit(network: DeepSEENetwork, more: Tensor) -> None:
     _, values, vectors = torch.linalg.svd((apart / size).flatten(1), full_matrices=False)
     r = min(len(values), network.config.drawn)
     root = (values[:r, None] * vectors[:r]).view(r, *more.shape[1:])
+    for pair in map(list, TIED if more.shape[1] > max(map(max, TIED)) else ()):
+        root[:, pair] = root[:, pair].mean(1, keepdim=True)
     root = root * size / root.square().sum((0, 2)).sqrt().clamp_min(1e-12)[:, None]
     network.style_root[:, :r] = (root / (there - 1).clamp_min(1).sqrt()).transpose(0, 1)
