@@ -7,7 +7,6 @@ differentiable, `forward(projected)` is learned and returns a list of scores, on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -70,16 +69,12 @@ class StyleGAN2Discriminator(nn.Module):
     def forward(self, projected: list[Tensor]) -> list[Tensor]:
         """The output of `project` -> [scores (n, 1)], higher for real."""
         (x,) = projected
-        return self.judge(x)
+        x = minibatch_stddev(self.blocks(self.fromrgb(x)), self.group)
+        return [self.out(self.fc(self.conv(x).flatten(1).float()))]
 
     def penalised(self, x: Tensor) -> list[Tensor]:
         """The scores of pictures in [0, 1] whose slope R1 is for: all there are."""
         return self(self.project(x))
-
-    def judge(self, x: Tensor) -> list[Tensor]:
-        """Pictures in [-1, 1] -> [scores (n, 1)]."""
-        x = minibatch_stddev(self.blocks(self.fromrgb(x)), self.group)
-        return [self.out(self.fc(self.conv(x).flatten(1).float()))]
 
 
 class FixedMix(nn.Module):
@@ -177,20 +172,15 @@ class ProjectedDiscriminator(nn.Module):
     def project(self, x: Tensor) -> list[Tensor]:
         """The fixed part: mixed features of pictures in [0, 1], and the pixels. Differentiable in x."""
         features: list[Tensor] = self.mix(self.network(self.enlarge(x)))
-        count = (self.pixel_head is not None) + (self.residual is not None)
-        return [*features, *[x * 2 - 1] * count]
+        return features if self.pixel_head is None and self.residual is None else [*features, x * 2 - 1]
 
     def forward(self, projected: list[Tensor]) -> list[Tensor]:
-        """The learned part: one tensor of scores (n, places) per head, higher for real."""
-        pixels = [head for head in (self.pixel_head, self._whole) if head is not None]
-        heads: list[Callable[[Tensor], Tensor]] = [*self.heads, *pixels]
-        return [head(f).flatten(1).float() for head, f in zip(heads, projected, strict=True)]
+        """The learned part: one tensor of scores (n, places) per head, higher for real; of the residual one, which comes last, (n, 1)."""
+        heads = [*self.heads, self.pixel_head] if self.pixel_head is not None else list(self.heads)
+        theirs = projected[:-1] if self.pixel_head is None and self.residual is not None else projected
+        scores = [head(f).flatten(1).float() for head, f in zip(heads, theirs, strict=True)]
+        return scores if self.residual is None else scores + self.residual(projected[-1:])
 
     def penalised(self, x: Tensor) -> list[Tensor]:
         """The scores of pictures in [0, 1] whose slope R1 is for: the residual one's, for the heads are spectrally normalised."""
-        return self(self.project(x)) if self.residual is None else self.residual.judge(x * 2 - 1)
-
-    @property
-    def _whole(self) -> Callable[[Tensor], Tensor] | None:
-        residual = self.residual
-        return None if residual is None else lambda x: residual.judge(x)[0]
+        return self(self.project(x)) if self.residual is None else self.residual.penalised(x)
