@@ -63,6 +63,7 @@ class Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "cascade": Architecture("prior", "generate.cascade", "Cascade", "CascadeConfig"),
+    "flow": Architecture("prior", "generate.flow", "Flow", "FlowConfig"),
     "stylegan2": Architecture("prior", "generate.stylegan2", "StyleGAN2", "StyleGAN2Config"),
     "stylegan": Architecture("prior", "generate.stylegan", "StyleGAN", "StyleGANConfig"),
     "progan": Architecture("prior", "generate.progan", "ProGAN", "ProGANConfig"),

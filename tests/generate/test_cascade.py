@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from preimage.degrade.linear import make_operator
-from preimage.errors import WeightsError
+from preimage.errors import MethodError, WeightsError
 from preimage.generate.cascade import KERNEL, Cascade, CascadeConfig, join
-from preimage.generate.prior import Prior, sphere_to_w
+from preimage.generate.flow import Flow, FlowConfig
+from preimage.generate.prior import Prior, sphere_to_w, w_to_sphere
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.seeds import normal
@@ -158,3 +159,63 @@ def test_features_of_both_networks_carry_branches(prior):
     }
     assert prior.feature_widths == {4: 8, 8: 8, 16: 8, 32: 8, 64: 4}
     assert torch.equal(whole, prior.synthesize(latents, noise))
+
+
+FLOW = FlowConfig(resolution=16, w_dim=192, widths=(8, 16), blocks=(1, 1), embedding=8, heads=2, times=(1, 0.5, 0))
+
+
+@pytest.fixture(scope="module")
+def flowing(parts) -> Cascade:
+    torch.manual_seed(0)
+    flow = Flow(FLOW).requires_grad_(False)
+    for p in flow.parameters():
+        p.add_(0.03 * torch.randn_like(p))
+    flow.synthesis.calibrate(0.4 + 0.2 * torch.rand(64, 3, 16, 16))
+    return join(flow.eval(), parts[1], "flowing").requires_grad_(False)
+
+
+def test_a_flow_may_stand_in_front(flowing, tmp_path):
+    assert isinstance(flowing, Prior)
+    assert flowing.latent_shape == (4 + 4, 192)
+    assert flowing.noise_sizes == (4, 4, 8, 8, 8, 1)  # all of the second network's
+    assert [flowing.rows_up_to(side) for side in (4, 8, 16, 32, 64)] == [4, 4, 4, 7, 8]
+    found = flowing.side_outputs(flowing.latents([0, 1]), flowing.noise([0, 1]))
+    assert list(found) == [4, 8, 16, 32, 64]
+    assert torch.allclose(make_operator(KERNEL, hr_size=64, lr_size=16)(found[64]), found[16], atol=1e-5)
+    save_prior(tmp_path / "both.safetensors", flowing, {}, dtype=torch.float32)
+    again = read_module(tmp_path / "both.safetensors")
+    assert again.config == flowing.config
+    assert torch.allclose(again.sample([0]), flowing.sample([0]), atol=1e-5)
+
+
+def test_rows_behind_a_flow_leave_the_second_network_alone_where_they_are_zero(flowing):
+    """As in what it draws for a seed; moving a flow's own rows moves nothing else."""
+    latents, noise = flowing.latents(range(3)), flowing.noise(range(3))
+    assert not latents[:, 4:].any()
+    spread = flowing.synthesis.spread.clone()
+    before = flowing.synthesize(latents, noise)
+    try:
+        flowing.synthesis.spread.mul_(100)
+        assert torch.equal(flowing.synthesize(latents, noise), before)
+        latents[:, 4:] = 1
+        assert not torch.allclose(flowing.synthesize(latents, noise), before, atol=1e-3)
+    finally:
+        flowing.synthesis.spread.copy_(spread)
+
+
+def test_photos_have_latents_before_a_flow(flowing, prior):
+    photos = 0.4 + 0.2 * torch.rand(3, 3, 16, 16)
+    latents = flowing.invert(photos, passes=20)
+    tiny = flowing.side_outputs(latents, None, largest=16)[16]
+    assert torch.allclose(tiny, photos, atol=1e-4)
+    assert not w_to_sphere(latents, *flowing.gaussian_fit)[:, 4:].any()
+    assert (flowing.invertible, prior.invertible) == (True, False)
+    with pytest.raises(MethodError, match="both: its tiny generator cannot be inverted"):
+        prior.invert(photos)
+
+
+def test_seeds_of_a_flow_differ_in_every_row_of_its_own(flowing):
+    one, two = flowing.latents([1, 2])
+    assert ((one[:4] - two[:4]).abs() > 1e-6).all()
+    half = flowing.latents([1], truncation=0.5)[0]
+    assert torch.allclose(half, 0.5 * one, atol=1e-6)

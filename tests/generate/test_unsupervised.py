@@ -10,7 +10,7 @@ from torch import nn
 from preimage.errors import WeightsError
 from preimage.generate.directions import row_range, sample_latents
 from preimage.generate.stylegan2 import StyleGAN2
-from preimage.generate.unsupervised import affine_weights, ganspace, sefa
+from preimage.generate.unsupervised import affine_weights, ganspace, ganspace_of, sefa
 
 
 def planted(n=4000, d=8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -20,6 +20,21 @@ def planted(n=4000, d=8) -> tuple[torch.Tensor, torch.Tensor]:
     deviations = 2.0 ** -torch.arange(d, dtype=torch.float64)
     w = torch.randn(n, d, generator=generator, dtype=torch.float64) * deviations @ basis.t() + 3
     return w[:, None].expand(-1, 4, -1).float(), basis.t()
+
+
+def test_ganspace_of_noise_follows_what_it_makes():
+    """Latents without directions of their own: those found move the loudest part of the pictures first."""
+    z = torch.randn(4000, 3, 5, generator=torch.Generator().manual_seed(0))
+    a, b = z[:, 0, 1] * 0.6 + z[:, 2, 4] * 0.8, z[:, 1, 0]
+    pictures = torch.stack([3 * a, -3 * a, 2 * b], 1)
+    found = ganspace_of(pictures, z, 2)
+    assert found.shape == (2, 3, 5)
+    assert torch.allclose(found.flatten(1).norm(dim=1), torch.ones(2))
+    assert float((found[0, 0, 1] * 0.6 + found[0, 2, 4] * 0.8).abs()) > 0.98
+    assert float(found[1, 1, 0].abs()) > 0.98
+    assert not ganspace_of(pictures, z, 1, [0, 1])[0, 2].any()
+    with pytest.raises(WeightsError, match="1 to 3"):
+        ganspace_of(pictures, z, 4)
 
 
 def test_ganspace_finds_a_planted_covariance():

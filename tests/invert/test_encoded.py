@@ -10,12 +10,15 @@ from preimage.cli import main
 from preimage.degrade.linear import bicubic
 from preimage.errors import MethodError, WeightsError
 from preimage.files import read_yaml, save_png
+from preimage.generate.cascade import join
+from preimage.generate.flow import Flow, FlowConfig
 from preimage.generate.prior import w_to_sphere
 from preimage.invert.encoded import encoded, find_encoder, noise_maps, resampled
 from preimage.invert.nam import SRNAM
 from preimage.invert.problem import Problem
 from preimage.invert.pulse import Pulse
 from preimage.invert.queue import Ask, Row
+from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.upsampling import split_controls
 from preimage.weight_files import save_prior
 
@@ -128,3 +131,47 @@ def test_the_command(tmp_path, tiny_prior, encoder_file, monkeypatch):
     assert about["method"]["encoder"] == "pro-pulse"
     assert "encoder_sha256" in about["method"]
     assert "guides" not in about
+
+
+@pytest.fixture(scope="module")
+def flowing():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shape = FlowConfig(
+            resolution=16, w_dim=192, widths=(8, 16), blocks=(1, 1), embedding=8, heads=2, times=(1, 0.5, 0)
+        )
+        second = ConditionalConfig(resolution=32, width=8, channels=(4,), w_dim=6, z_outline=2, z_detail=3)
+        flow = Flow(shape).requires_grad_(False)
+        for p in flow.parameters():
+            p.add_(0.03 * torch.randn_like(p))
+        flow.synthesis.calibrate(0.4 + 0.2 * torch.rand(64, 3, 16, 16))
+        return join(flow.eval(), ConditionalGenerator(second).eval(), "flowing").requires_grad_(False)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_search_begins_at_the_latents_of_the_photo(flowing, share):
+    """Its first picture already shrinks to the photo, for every seed; seeds differ in the rows and noise behind."""
+    photo = (0.4 + 0.2 * torch.rand(3, 16, 16)).mul(255).round() / 255
+    method = Pulse(prior=flowing, device="cpu", batch=3)
+    controls = {"steps": 1, "encoder": "inverse", "encoder_share": share}
+    found = Candidates.cat(list(method.upsample(photo, [4, 0, 9], "bicubic", **controls)))
+    assert float(found.error_before.max()) < 0.05  # grey levels
+    assert bool(found.exact.all())
+    latents = found.latents["latents"]
+    assert torch.equal(latents[0, :4], latents[1, :4])
+    assert bool(latents[:, 4:].any()) == bool(share)
+    assert (found.images[0] - found.images[1]).abs().max() > 1e-3
+    assert "encoder_sha256" not in method.describe(method.configure(controls))
+    assert split_controls(method, {"start": "inverse"}) == ({}, {"encoder": "inverse"})
+
+
+def test_other_sizes_begin_there_too(flowing):
+    method = Pulse(prior=flowing, device="cpu")
+    photo = (0.4 + 0.2 * torch.rand(3, 8, 8)).mul(255).round() / 255
+    (found,) = method.upsample(photo, [0], "bicubic", steps=2, encoder="inverse")
+    assert bool(found.exact.all())
+
+
+def test_priors_that_cannot_be_inverted_say_so(tiny_prior):
+    with pytest.raises(MethodError, match="tiny: cannot be inverted, for it does not begin with a flow"):
+        Pulse(prior=tiny_prior, device="cpu").configure({"encoder": "inverse"})

@@ -1,7 +1,7 @@
 """A prior in two steps: a generator of tiny faces, and in front of it posterior's network, which enlarges them.
 
-A face of 16x16 pixels is 768 numbers, and a small generator draws them well; what they could have been is what posterior's network
-was trained for. Together they are one generator of large faces, p(x) = p(y) p(x | y), and every picture of it shrinks to its tiny
+A face of 16x16 pixels is 768 numbers, and a small generator, a flow or a StyleGAN2, draws them well; what they could have been is what
+posterior's network was trained for. Together they are one generator of large faces, p(x) = p(y) p(x | y), and every picture of it shrinks to its tiny
 one exactly (docs/posterior.md).
 
 To a search it is a style-based prior: its rows are those of the tiny generator, and behind them one for each level of the second
@@ -21,12 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.degrade.linear import LinearOperator, make_operator
-from preimage.errors import WeightsError
+from preimage.errors import MethodError, WeightsError
+from preimage.generate.flow import Flow, FlowConfig, FlowSynthesis, Standard, invert
 from preimage.generate.prior import w_to_sphere
 from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StylePrior
 from preimage.generate.stylegan2 import Mapping, StyleGAN2, StyleGAN2Config, Synthesis
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
+from preimage.seeds import normal
 
 KERNEL = "bicubic"
 """The downscaling between both steps; the second network learned to answer it."""
@@ -42,19 +44,22 @@ class CascadeConfig:
         temperature: scale of the second one's random numbers, as posterior's setting of that name.
     """
 
-    first: StyleGAN2Config = field(default_factory=lambda: StyleGAN2Config(resolution=16, channel_base=1536))
+    first: StyleGAN2Config | FlowConfig = field(
+        default_factory=lambda: StyleGAN2Config(resolution=16, channel_base=1536)
+    )
     second: ConditionalConfig = field(default_factory=lambda: ConditionalConfig(resolution=128, channels=(96, 64, 32)))
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        for f, made in (("first", StyleGAN2Config), ("second", ConditionalConfig)):
+        for f, kinds in (("first", (StyleGAN2Config, FlowConfig)), ("second", (ConditionalConfig,))):
             given = getattr(self, f)
+            made = kinds[-1] if isinstance(given, dict) and "times" in given else kinds[0]
             if isinstance(given, dict):  # from a file
                 known = {x.name for x in fields(cast(Any, made))}
                 if unknown := [key for key in given if key not in known]:
                     raise WeightsError(f"cascade {f}: has {unknown[0]!r:.40}, which this version does not know.")
                 object.__setattr__(self, f, made(**given))
-            elif not isinstance(given, made):
+            elif not isinstance(given, kinds):
                 raise WeightsError(f"cascade {f} {given!r:.40}: must describe a network.")
         share: object = self.temperature
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 2:
@@ -123,7 +128,8 @@ class CascadeSynthesis(nn.Module):
     def __init__(self, config: CascadeConfig):
         super().__init__()
         self.config = config
-        self.first = Synthesis(config.first)
+        flows = isinstance(config.first, FlowConfig)
+        self.first: Any = FlowSynthesis(cast(Any, config.first)) if flows else Synthesis(cast(Any, config.first))
         self.second = ConditionalGenerator(config.second)
         self.register_buffer("spread", torch.zeros(config.second.w_dim, config.w_dim))
 
@@ -193,7 +199,9 @@ class Cascade(StylePrior):
     synthesis: CascadeSynthesis
 
     def __init__(self, config: CascadeConfig, name: str = "cascade"):
-        super().__init__(config, name, Mapping(config.first), CascadeSynthesis(config))
+        first: Any = config.first
+        mapping = Standard(first) if isinstance(first, FlowConfig) else Mapping(first)
+        super().__init__(config, name, mapping, CascadeSynthesis(config))
 
     @property
     def shrinks_to(self) -> LinearOperator:
@@ -204,7 +212,7 @@ class Cascade(StylePrior):
         """How many rows, first ones, have a part in the picture of this side."""
         first = self.config.first
         if side <= first.resolution:
-            return 2 * (int(math.log2(side)) - 1)
+            return first.rows if isinstance(first, FlowConfig) else 2 * (int(math.log2(side)) - 1)
         return first.rows + int(math.log2(side)) - 2
 
     @property
@@ -225,10 +233,37 @@ class Cascade(StylePrior):
         if largest is None or largest > self.config.first.resolution:
             mean, std = self.gaussian_fit
             u = w_to_sphere(latents, mean, std)
-            # rows that are equal, as in W, leave the second network as it was trained
-            steer = (u[:, count:] - u[:, :count].mean(1, keepdim=True)) @ self.synthesis.spread.t()
+            behind = u[:, count:]
+            if not self.invertible:  # rows that are equal, as in W, leave the second network as it was trained
+                behind = behind - u[:, :count].mean(1, keepdim=True)
+            steer = behind @ self.synthesis.spread.t()
         pictures: list[Tensor] = self.synthesis(own, noise, dtype, largest, tap, steer)
         return pictures
+
+    def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
+        """W+ latents (n, rows, w_dim) of these seeds, which leave the second network as it was trained: a flow's, and zeros behind."""
+        if not self.invertible:
+            return super().latents(seeds, truncation)
+        count = self.config.first.rows
+        z = truncation * normal(seeds, (count, self.config.w_dim), "z").to(self.fit_mean.device)
+        w: Tensor = self.mapping(z)
+        return F.pad(w, (0, 0, 0, self.config.levels))
+
+    @property
+    def invertible(self) -> bool:
+        """Whether the tiny generator is a map both ways (`invert`)."""
+        return isinstance(self.config.first, FlowConfig)
+
+    @torch.no_grad()
+    def invert(self, tiny: Tensor, passes: int = 6) -> Tensor:
+        """Latents (n, rows, w_dim) whose pictures shrink to these tiny ones, as `Flow.invert`; the rows behind as in `latents`.
+
+        Raises:
+            MethodError: the tiny generator is no flow.
+        """
+        if not self.invertible:
+            raise MethodError(f"{self.name}: its tiny generator cannot be inverted; one that is a flow can.")
+        return F.pad(invert(self.synthesis.first, tiny, passes), (0, 0, 0, self.config.levels))
 
     def synthesize(
         self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None
@@ -269,7 +304,7 @@ class Cascade(StylePrior):
 
 
 @torch.no_grad()
-def join(first: StyleGAN2, second: ConditionalGenerator, name: str, temperature: float = 1.0) -> Cascade:
+def join(first: StyleGAN2 | Flow, second: ConditionalGenerator, name: str, temperature: float = 1.0) -> Cascade:
     """Two trained networks as one prior; copies their weights.
 
     Raises:

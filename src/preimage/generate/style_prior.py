@@ -143,7 +143,12 @@ class StylePrior(Branched):
     @torch.no_grad()
     def refit(self, samples: int = 100_000) -> None:
         """Recompute mean latent and Gaussian fit from the mapping network (needed once per checkpoint)."""
-        device = self.fit_mean.device
+        device, known = self.fit_mean.device, getattr(self.mapping, "fit", None)
+        if known is not None:
+            mean, std = known()
+            self.fit_mean.copy_(mean)
+            self.fit_std.copy_(std)
+            return
         mean, std = fit_gaussian(lambda z: self.mapping(z.to(device)).cpu(), self.config.z_dim, samples)
         self.fit_mean.copy_(mean)
         self.fit_std.copy_(std)

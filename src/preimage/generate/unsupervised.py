@@ -102,6 +102,29 @@ def ganspace(latents: Tensor, count: int, rows: Sequence[int] | None = None) -> 
     return packed.unpack(_signed(torch.linalg.eigh(torch.cov(x.t())).eigenvectors.flip(1)[:, :count].t()))
 
 
+def ganspace_of(features: Tensor, latents: Tensor, count: int, rows: Sequence[int] | None = None) -> Tensor:
+    """The same where latents are noise without directions: principal components of what they make, carried over by regression.
+
+    So GANSpace treats BigGAN (section 2.2, equation 3); noise is white, so that covariances are coefficients.
+
+    Args:
+        features: (n, m), of the pictures of these latents, such as small pictures themselves.
+        latents, count, rows: as for `ganspace`.
+
+    Returns:
+        (count, rows, d), each of norm 1.
+
+    Raises:
+        WeightsError: more directions than there are.
+    """
+    packed = Packed(latents, range(latents.shape[1]) if rows is None else rows)
+    x, y = packed.pack(latents), features.double() - features.double().mean(0)
+    _check_count(count, min(x.shape[1], y.shape[1], len(x) - 1))
+    scores = y @ torch.linalg.eigh(y.t() @ y).eigenvectors.flip(1)[:, :count]
+    found = scores.t() @ (x - x.mean(0))
+    return packed.unpack(_signed(found / found.norm(dim=1, keepdim=True)))
+
+
 def _check_count(count: int, most: int) -> None:
     if not 1 <= count <= min(most, MOST):
         raise WeightsError(f"directions: {count} are asked for; there can be 1 to {min(most, MOST)}.")

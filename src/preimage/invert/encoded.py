@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,8 @@ from preimage.weights import check_bound, load_encoder
 
 FAMILY = "pro-pulse"
 """What the names of such encoders begin with; the word stands for the first embedded one."""
+INVERSE = "inverse"
+"""The word for what a prior itself says of a photo, where it is a map both ways (`preimage.generate.flow`)."""
 
 
 def find_encoder(given: Any) -> ProPulseEncoder:
@@ -87,15 +89,53 @@ def encoded(
         share: how far towards a random w of the seed, from 0 to 1, in the space where latents are Gaussian.
         spread: radius of the random w, in those of usual ones.
     """
+    return _begun(prior, encoder, encoder.lr_size, rows, fine, share, spread, encoder.config.silent)
+
+
+@torch.no_grad()
+def inverted(prior: Any, rows: Sequence[Row], *, share: float = 0.0, spread: float = 1.0) -> dict[str, Tensor]:
+    """As `encoded`, of a prior that can be inverted: its tiny pictures are the photos. A seed changes the rows behind these alone.
+
+    Raises:
+        MethodError: the prior cannot be inverted.
+    """
+    check_invertible(prior)
+    side = prior.shrinks_to.lr_size[0]
+    return _begun(prior, prior.invert, side, rows, prior.rows_up_to(side), share, spread, 0)
+
+
+def check_invertible(prior: Any) -> None:
+    """Refuse a prior that cannot say what its latents of a photo are.
+
+    Raises:
+        MethodError: with the mend.
+    """
+    if not getattr(prior, "invertible", False):
+        raise MethodError(
+            f"{getattr(prior, 'name', 'this prior')}: cannot be inverted, for it does not begin with a flow as faces128 does. Begin at a "
+            "picture, or at the answer of an encoder (pro-pulse)."
+        )
+
+
+def _begun(
+    prior: Any,
+    write: Callable[[Tensor], Tensor],
+    side: int,
+    rows: Sequence[Row],
+    fine: int,
+    share: float,
+    spread: float,
+    silent: int,
+) -> dict[str, Tensor]:
     device, seeds = prior.mean_latent.device, [row.seed for row in rows]
     asks = list(dict.fromkeys(row.ask for row in rows))
-    photos, side = torch.stack([ask.problem.lr for ask in asks]).to(device), encoder.lr_size
+    photos = torch.stack([ask.problem.lr for ask in asks]).to(device)
     if photos.shape[-2:] != (side, side):
         photos = F.interpolate(photos, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-    latents: Tensor = encoder(photos)[[asks.index(row.ask) for row in rows]]
+    latents = write(photos)[[asks.index(row.ask) for row in rows]]
     if share:
         latents = torch.cat([latents[:, :fine], resampled(prior, latents[:, fine:], seeds, share, spread)], 1)
-    noise = noise_maps(prior, seeds, encoder.config.silent)
+    noise = noise_maps(prior, seeds, silent)
     return {"latents": latents, **{f"noise{i}": x for i, x in enumerate(noise)}}
 
 

@@ -19,7 +19,7 @@ from preimage.generate.prior import Prior, side_sizes
 from preimage.generate.side_outputs import Branched
 from preimage.invert.coarse import check_coarse
 from preimage.invert.editing import Editable, parse_edit
-from preimage.invert.encoded import FAMILY, encoded, find_encoder, prepare
+from preimage.invert.encoded import FAMILY, INVERSE, check_invertible, encoded, find_encoder, inverted, prepare
 from preimage.invert.finish import finish
 from preimage.invert.listener import Listener
 from preimage.invert.method import Input, network_or_load
@@ -37,8 +37,8 @@ from preimage.nets.pro_pulse import ProPulseEncoder
 from preimage.weights import load_prior, load_side_outputs
 
 BEGIN_AT = Input(
-    START, "picture", help="a picture, such as another method's answer, at whose latents the search begins; or pro-pulse",
-    words={FAMILY: "encoder"}, enlarge=True,
+    START, "picture", help="a picture, such as another method's answer, at whose latents the search begins; or pro-pulse, or inverse",
+    words={FAMILY: "encoder", INVERSE: "encoder"}, enlarge=True,
 )  # fmt: skip
 
 
@@ -103,7 +103,9 @@ class LatentSearch(Editable):
         check_coarse(self.prior, chosen)
         if chosen.encoder and START in guides:
             raise MethodError(f"start and encoder ({chosen.encoder}) both say where to begin; give one of them.")
-        if chosen.encoder:
+        if chosen.encoder == INVERSE:
+            check_invertible(self.prior)
+        elif chosen.encoder:
             self._encoder(chosen.encoder)
 
     @property
@@ -113,7 +115,7 @@ class LatentSearch(Editable):
 
     def describe(self, settings: Settings | None = None) -> dict[str, Any]:
         about, name = super().describe(settings), self.search_settings(settings or self.settings).encoder
-        return about | ({"encoder_sha256": fingerprint(self._encoder(name))} if name else {})
+        return about | ({"encoder_sha256": fingerprint(self._encoder(name))} if name and name != INVERSE else {})
 
     def search_settings(self, settings: Settings) -> SearchSettings:
         """How to search, of the method's own settings."""
@@ -170,6 +172,8 @@ class LatentSearch(Editable):
         if picture is not None:
             with torch.enable_grad():
                 return nearest(self.prior, picture.to(self.device), [row.seed for row in rows], chosen)
+        if chosen.encoder == INVERSE:
+            return inverted(self.prior, rows, share=chosen.encoder_share, spread=chosen.spread)
         if chosen.encoder:
             network = self._encoder(chosen.encoder)
             return encoded(self.prior, network, rows, share=chosen.encoder_share, spread=chosen.spread)

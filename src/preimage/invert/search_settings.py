@@ -68,7 +68,7 @@ class SearchSettings(Settings):
             prior's latents along directions by name (`preimage.generate.directions`).
         directions: file of directions; empty takes those that are embedded for the prior.
         encoder: what writes the latents to begin at (Pro-PULSE): an encoder of this prior by name or path, pro-pulse for the
-            embedded one; empty: none.
+            embedded one; inverse: the prior itself, where it begins with a flow; empty: none.
         encoder_share: how far from these each seed begins, towards a random w of its own; at 0 they differ in noise maps alone.
     """
 

@@ -20,7 +20,7 @@ from preimage.device import resolve_device
 from preimage.errors import InputError
 from preimage.generate import directions as latent
 from preimage.generate.regression import from_scores
-from preimage.generate.unsupervised import ganspace, sefa
+from preimage.generate.unsupervised import ganspace, ganspace_of, sefa
 from preimage.nets.features import FEATURE_NETWORKS, load_features
 from preimage.seeds import normal
 from preimage.train.attributes import BATCH, Look, learn_scorers, looked, smile
@@ -101,7 +101,12 @@ def find_directions(
     parts, lines, seen = list[latent.Directions](), list[str](), list[str]()
     for method in methods:
         if method in ("sefa", "ganspace"):
-            vectors = sefa(loaded, count, span).cpu() if method == "sefa" else ganspace(latents, count, wanted)
+            if method == "sefa":
+                vectors = sefa(loaded, count, span).cpu()
+            elif getattr(loaded, "invertible", False):
+                vectors = ganspace_of(_small(loaded, seeds), latents, count, wanted)
+            else:
+                vectors = ganspace(latents, count, wanted)
             names = [f"{method}{i}" for i in range(count)]
             parts.append(latent.directions(names, latent.in_deviations(vectors, latents), method))
     scores, held = dict[str, Tensor](), list[str]()
@@ -149,6 +154,14 @@ def pictures(prior: Any, seeds: range) -> Iterator[Tensor]:
         noise = [normal(part, (1, s, s), f"noise{i}").to(latents) for i, s in enumerate(prior.noise_sizes)]
         with torch.no_grad():
             yield prior.synthesize(latents, noise).clamp(0, 1)
+
+
+def _small(prior: Any, seeds: range) -> Tensor:
+    """The smallest of its own pictures that a flow draws, (n, numbers); they depend on the latents alone."""
+    side = prior.shrinks_to.lr_size[0] if hasattr(prior, "shrinks_to") else prior.resolution
+    parts = (prior.side_outputs(latent.sample_latents(prior, part), None, side)[side] for part in _parts(seeds))
+    with torch.no_grad():
+        return torch.cat([x.flatten(1).cpu() for x in parts])
 
 
 def _look(features: str, device: torch.device) -> tuple[Look, str]:

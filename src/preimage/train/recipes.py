@@ -41,6 +41,12 @@ def _stylegan2() -> Trainer:
     return Trainer(stylegan2.Recipe, stylegan2.train, stylegan2.describe)
 
 
+def _flow() -> Trainer:
+    from preimage.train import flow
+
+    return Trainer(flow.Recipe, flow.train, flow.describe)
+
+
 def _progan() -> Trainer:
     from preimage.train import progan
 
@@ -107,6 +113,7 @@ def _pro_pulse() -> Trainer:
 
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "stylegan2": _stylegan2,
+    "flow": _flow,
     "progan": _progan,
     "degradation-gan": _degradation_gan,
     "style-vae": _style_vae,

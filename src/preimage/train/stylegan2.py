@@ -10,31 +10,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from preimage.declaration import Declaration, declared, remember
+from preimage.declaration import declared, remember
 from preimage.errors import RecipeError
-from preimage.generate.cascade import between, join
+from preimage.generate.cascade import join
 from preimage.generate.style_prior import StylePrior
 from preimage.generate.stylegan2 import StyleGAN2
-from preimage.nets.conditional import ConditionalGenerator
 from preimage.nets.discriminators import ProjectedDiscriminator, StyleGAN2Discriminator
 from preimage.seeds import normal
 from preimage.train import losses
 from preimage.train.ada import OverfittingControl
 from preimage.train.augment import augment
-from preimage.train.data import Pictures, eight_bit, load_pictures, to_tensor
 from preimage.train.discriminator import make_discriminator
 from preimage.train.loop import average_decay, compiled, evaluating, every, set_rates, update_average
+from preimage.train.second import load_real, load_second, together
 from preimage.train.start import start_accelerator, start_run
 from preimage.train.stylegan2_settings import LOSSES, DiscriminatorSettings, Recipe, lazy, rates
-from preimage.weights import load_prior, load_upsampler
+from preimage.weights import load_prior
 
 __all__ = ["DiscriminatorSettings", "Recipe", "describe", "train"]
 
-PART = 256  # pictures that are shrunk together
 Discriminator = StyleGAN2Discriminator | ProjectedDiscriminator
 
 
@@ -84,43 +81,6 @@ def grow(g: StyleGAN2, start: nn.Module, name: str) -> None:
         if larger > side:
             g.get_parameter(f"synthesis.b{larger}.torgb.weight").zero_()
             g.get_parameter(f"synthesis.b{larger}.torgb.bias").zero_()
-
-
-def load_second(recipe: Recipe) -> ConditionalGenerator | None:
-    """The network that enlarges what the generator draws.
-
-    Raises:
-        RecipeError: another kind of network, or one that makes pictures no larger than the generator's.
-    """
-    if not recipe.second:
-        return None
-    found = load_upsampler(recipe.second, family="posterior").eval()
-    if not isinstance(found, ConditionalGenerator) or found.resolution <= recipe.generator.resolution:
-        raise RecipeError(
-            f"second: {recipe.second} is no network of posterior for pictures larger than {recipe.generator.resolution} px; name one, "
-            "such as posterior-16to128."
-        )
-    return found
-
-
-def load_real(recipe: Recipe, second: ConditionalGenerator | None, progress: bool = True) -> Pictures:
-    """What the generator is to draw; before a second network the photos that this one learned to enlarge.
-
-    Those of another downscaling, Lanczos for instance, it enlarges to pictures that are too sharp (docs/weights.md).
-    """
-    side = recipe.generator.resolution
-    if second is None:
-        return load_pictures(recipe.data, side, progress=progress)
-    large, operator = load_pictures(recipe.data, second.resolution, progress=progress), between(second.resolution, side)
-    parts = (eight_bit(operator(to_tensor(np.array(large[i : i + PART])))) for i in range(0, len(large), PART))
-    return np.concatenate([(part * 255).round().byte().permute(0, 2, 3, 1).numpy() for part in parts])
-
-
-def together(seen: tuple[str, ...], other: Declaration | None) -> tuple[str, ...] | None:
-    """The feature networks that two networks looked through; None where one of them does not say."""
-    if other is None or other.looked_through is None:
-        return None
-    return tuple(dict.fromkeys((*seen, *other.looked_through)))
 
 
 class Imagine(nn.Module):

@@ -1,0 +1,318 @@
+"""A face prior that is a flow: noise of as many numbers as the picture has, moved to the picture in a few steps.
+
+Liu, Gong, Liu, "Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow", ICLR 2023. Where a GAN draws
+what its latents reach, a flow is a map both ways: every picture has its noise (`Flow.invert`), and noise is Gaussian, which is what
+PULSE takes latents for (section 3.2).
+
+The coarse frequencies of faces are a thousand times as loud as the fine ones, and noise is of one loudness. The flow draws pictures
+whose frequencies are nearer to one another (`whitening`), which are then filtered: that way the steps may be long.
+
+To a search it is a style-based prior without a mapping network. Its rows hold the noise from coarse to fine: row 0 the lowest
+frequencies of its cosine transform in all colours, and so on. So that the same code in every row, as in W, is noise like any other,
+each row puts its numbers on their frequencies in an order and with signs of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from preimage.bounds import DEEPEST, WIDEST, check_resolution, check_whole
+from preimage.errors import WeightsError
+from preimage.generate.prior import LEAK, inverse_leaky_relu
+from preimage.generate.side_outputs import Tap
+from preimage.generate.style_prior import StylePrior
+from preimage.nets.velocity import GROUPS, VelocityNetwork
+from preimage.seeds import normal
+
+FAINT = 1e-3
+"""Least spread of a frequency in pictures of [0, 1] that counts: a quarter of a grey level."""
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Shape of a flow.
+
+    Attributes:
+        resolution: side of the picture, a power of two from 8 to 1024.
+        w_dim: numbers of a row; all rows together are as many as the picture has.
+        patch, widths, blocks, embedding, heads: of `VelocityNetwork`; widths are its channels.
+        whitening: how far the loudness of frequencies is brought together, from 0, not at all, to 1.
+        times: where the steps begin and end, from 1, noise, down to 0, the picture.
+    """
+
+    resolution: int = 16
+    w_dim: int = 192
+    patch: int = 2
+    widths: tuple[int, ...] = (96, 128)
+    blocks: tuple[int, ...] = (2, 1)
+    embedding: int = 128
+    heads: int = 4
+    whitening: float = 0.5
+    times: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
+
+    def __post_init__(self) -> None:
+        check_resolution("flow", self.resolution, 8)
+        whole = {"w_dim": self.w_dim, "patch": self.patch, "embedding": self.embedding, "heads": self.heads}
+        check_whole("flow", whole, 1, WIDEST)
+        for name in ("widths", "blocks", "times"):
+            given: object = getattr(self, name)  # from a file, it may be anything
+            if not isinstance(given, list | tuple) or not 1 <= len(given) <= 1 + DEEPEST:
+                raise WeightsError(f"flow: {name} ({given!r:.40}) must be a list of numbers.")
+            object.__setattr__(self, name, tuple(given))
+        check_whole("flow", {f"widths[{i}]": x for i, x in enumerate(self.widths)}, 1, WIDEST)
+        check_whole("flow", {f"blocks[{i}]": x for i, x in enumerate(self.blocks)}, 1, DEEPEST)
+        if len(self.widths) != len(self.blocks) or any(x % GROUPS or x % self.heads for x in self.widths):
+            raise WeightsError(
+                f"flow: widths ({list(self.widths)}) must be as many as blocks ({list(self.blocks)}), and multiples of "
+                f"{GROUPS} and of heads ({self.heads})."
+            )
+        if self.numbers % self.w_dim:
+            raise WeightsError(f"flow: w_dim ({self.w_dim}) must divide the picture's {self.numbers} numbers.")
+        if self.resolution % (self.patch * 2 ** (len(self.widths) - 1)):
+            raise WeightsError(
+                f"flow: {self.resolution} px cannot be taken into patches of {self.patch} and halved for each of widths."
+            )
+        share: object = self.whitening
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise WeightsError(f"flow: whitening ({share!r:.40}) must be a number from 0 to 1.")
+        moments: Sequence[object] = self.times
+        if not all(isinstance(t, int | float) and not isinstance(t, bool) for t in moments) or (
+            (self.times[0], self.times[-1]) != (1, 0) or list(self.times) != sorted(set(self.times), reverse=True)
+        ):
+            raise WeightsError(f"flow: times ({list(self.times)!r:.60}) must fall from 1 to 0.")
+
+    @property
+    def numbers(self) -> int:
+        """Of a picture, and of its noise."""
+        return 3 * self.resolution**2
+
+    @property
+    def z_dim(self) -> int:
+        return self.w_dim
+
+    @property
+    def rows(self) -> int:
+        return self.numbers // self.w_dim
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """4, 8, …, resolution."""
+        return tuple(2**k for k in range(2, int(math.log2(self.resolution)) + 1))
+
+    @property
+    def noise_sizes(self) -> tuple[int, ...]:
+        """None: all noise is in the rows."""
+        return ()
+
+    def channels(self, side: int) -> int:
+        """None of any side: branches have nothing to read."""
+        return 0
+
+
+class Standard(nn.Module):
+    """z -> w as mapping networks end, in a leaky ReLU, and nothing before it."""
+
+    w_avg: Tensor
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.register_buffer("w_avg", torch.zeros(config.w_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z (…, d) -> w."""
+        return F.leaky_relu(z, LEAK)
+
+    def fit(self) -> tuple[Tensor, Tensor]:
+        """The Gaussian behind the leaky ReLU, which is known: mean 0 and spread 1."""
+        return torch.zeros_like(self.w_avg), torch.ones_like(self.w_avg)
+
+
+@lru_cache(maxsize=8)
+def cosines(count: int) -> Tensor:
+    """The orthonormal cosine transform (count, count): frequencies by places."""
+    k, x = torch.arange(count, dtype=torch.float64)[:, None], torch.arange(count, dtype=torch.float64)[None]
+    basis = (math.pi / count * (x + 0.5) * k).cos() * math.sqrt(2 / count)
+    basis[0] /= math.sqrt(2)
+    return basis.float()
+
+
+def to_waves(x: Tensor) -> Tensor:
+    """Pictures (n, 3, R, R) -> their orthonormal cosine transform over colours, rows and columns."""
+    colours, basis = (cosines(count).to(x) for count in (3, x.shape[-1]))
+    return torch.einsum("dc,nchw->ndhw", colours, basis @ x @ basis.t())
+
+
+def from_waves(waves: Tensor) -> Tensor:
+    """The inverse of `to_waves`."""
+    colours, basis = (cosines(count).to(waves) for count in (3, waves.shape[-1]))
+    return torch.einsum("dc,ndhw->nchw", colours, basis.t() @ waves @ basis)
+
+
+@lru_cache(maxsize=8)
+def order(side: int, rows: int) -> tuple[Tensor, Tensor]:
+    """Where each number of the rows goes in the transformed noise (3, side, side), and its sign, both (numbers,)."""
+    k = torch.arange(side)
+    radius = (k[:, None].square() + k[None].square()).flatten().repeat(3)
+    coarse_first = torch.argsort(radius, stable=True)
+    places, signs = [], []
+    for row, part in enumerate(coarse_first.chunk(rows)):
+        drawn = normal([row], (2, len(part)), "flow")[0]
+        places.append(part[drawn[0].argsort()] if row else part)
+        signs.append(drawn[1].sign() if row else torch.ones(len(part)))
+    return torch.cat(places), torch.cat(signs)
+
+
+class FlowSynthesis(nn.Module):
+    """W+ -> pictures in [-1, 1], as `StylePrior` asks; those of the coarse sides are the picture made small.
+
+    Attributes:
+        centre, gain: (3, R, R), the pictures' mean and the filter behind the flow, by frequency; see `calibrate`.
+        loud: spread of the noise that pictures come from, near 1; see `listen`.
+    """
+
+    centre: Tensor
+    gain: Tensor
+    loud: Tensor
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config, shape = config, (3, config.resolution, config.resolution)
+        self.velocity = VelocityNetwork(config.patch, config.widths, config.blocks, config.embedding, config.heads)
+        self.register_buffer("centre", torch.zeros(shape))
+        self.register_buffer("gain", torch.ones(shape))
+        self.register_buffer("loud", torch.ones([]))
+
+    @torch.no_grad()
+    def calibrate(self, pictures: Tensor) -> None:
+        """Find how loud each frequency of pictures (n, 3, R, R) in [0, 1] is, mirrored or not."""
+        waves = to_waves(pictures)
+        centre = waves.mean(0)
+        centre[:, :, 1::2] = 0  # these change their sign with the mirror
+        spread = (waves - centre).square().mean(0).sqrt().clamp_min(FAINT)
+        gain = spread**self.config.whitening
+        self.centre.copy_(centre)
+        self.gain.copy_(gain * (spread / gain).square().mean().sqrt())
+
+    @torch.no_grad()
+    def listen(self, pictures: Tensor, passes: int = 4) -> None:
+        """Find how loud the noise of pictures (n, 3, R, R) in [0, 1] is, backwards.
+
+        In few steps a flow draws all too quiet pictures of noise of spread 1, a little, and from a little louder noise what it should.
+        """
+        parts = [self.backwards(part, passes).square().mean((1, 2, 3)) for part in torch.split(pictures, 64)]
+        self.loud.copy_(torch.cat(parts).mean().sqrt())
+
+    def whitened(self, pictures: Tensor) -> Tensor:
+        """Pictures in [0, 1] -> as the flow draws them, of the loudness of noise."""
+        return from_waves((to_waves(pictures) - self.centre) / self.gain)
+
+    def noise_of(self, ws: Tensor) -> Tensor:
+        """Rows (n, rows, w_dim) -> noise (n, 3, R, R)."""
+        side, n = self.config.resolution, len(ws)
+        places, signs = (x.to(ws.device) for x in order(side, self.config.rows))
+        numbers = inverse_leaky_relu(ws.float()).reshape(n, -1) * signs
+        waves = torch.zeros_like(numbers).index_copy(1, places, numbers).reshape(n, 3, side, side)
+        return from_waves(waves * self.loud)
+
+    def rows_of(self, noise: Tensor) -> Tensor:
+        """The inverse of `noise_of`."""
+        side, n = self.config.resolution, len(noise)
+        places, signs = (x.to(noise.device) for x in order(side, self.config.rows))
+        numbers = to_waves(noise.float() / self.loud).reshape(n, -1)[:, places] * signs
+        return F.leaky_relu(numbers, LEAK).reshape(n, self.config.rows, self.config.w_dim)
+
+    def step(self, x: Tensor, start: float, end: float) -> Tensor:
+        """From one time to another along the velocity at the first (Euler)."""
+        v: Tensor = self.velocity(x, x.new_full((len(x),), start))
+        return x + (end - start) * v.float()
+
+    def forward(
+        self,
+        ws: Tensor,
+        noise: Sequence[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+        largest: int | None = None,
+        tap: Tap | None = None,
+    ) -> list[Tensor]:
+        """See `StylePrior`; there are no noise maps, and nobody is told feature maps."""
+        x = self.noise_of(ws)
+        with torch.autocast(x.device.type, dtype) if dtype not in (None, torch.float32) else nullcontext():
+            for start, end in pairwise(self.config.times):
+                x = self.step(x, start, end)
+        picture, pictures = from_waves(to_waves(x) * self.gain + self.centre) * 2 - 1, list[Tensor]()
+        for side in self.config.resolutions:
+            if largest is None or side <= largest:
+                pictures.append(F.avg_pool2d(picture, self.config.resolution // side))
+        return pictures
+
+    def back(self, x: Tensor, start: float, end: float, passes: int) -> Tensor:
+        """What `step` came from: the fixed point of x - (end - start) velocity, approached so many times."""
+        found = x
+        for _ in range(passes):
+            found = x - (self.step(found, start, end) - found)
+        return found
+
+    def backwards(self, pictures: Tensor, passes: int) -> Tensor:
+        """Pictures (n, 3, R, R) in [0, 1] -> the noise that they come from."""
+        x = self.whitened(pictures)
+        for start, end in reversed([*pairwise(self.config.times)]):
+            x = self.back(x, start, end, passes)
+        return x
+
+
+class Flow(StylePrior):
+    """See the module; meets `Prior`, and `config` is its shape."""
+
+    architecture: ClassVar[str] = "flow"
+
+    config: FlowConfig
+    synthesis: FlowSynthesis
+
+    def __init__(self, config: FlowConfig, name: str = "flow"):
+        super().__init__(config, name, Standard(config), FlowSynthesis(config))
+
+    @property
+    def invertible(self) -> bool:
+        """Always: see `invert`."""
+        return True
+
+    def rows_up_to(self, side: int) -> int:
+        """All rows have a part in the picture of any side."""
+        return self.config.rows
+
+    @property
+    def own_sides(self) -> tuple[int, ...]:
+        """All; the coarse ones are the picture made small."""
+        return self.config.resolutions
+
+    def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
+        """W+ latents (n, rows, w_dim) of these seeds, each row with numbers of its own, scaled by `truncation`."""
+        z = normal(seeds, self.latent_shape, "z").to(self.fit_mean.device)
+        w: Tensor = self.mapping(truncation * z)
+        return w
+
+    def invert(self, pictures: Tensor, passes: int = 6) -> Tensor:
+        """See `invert`."""
+        return invert(self.synthesis, pictures, passes)
+
+
+@torch.no_grad()
+def invert(synthesis: FlowSynthesis, pictures: Tensor, passes: int) -> Tensor:
+    """The latents (n, rows, w_dim) of pictures (n, 3, R, R) in [0, 1]: all steps backwards.
+
+    Args:
+        synthesis: of a flow.
+        pictures: any; those of faces have noise that is Gaussian.
+        passes: of the network for each step; more are nearer.
+    """
+    return synthesis.rows_of(synthesis.backwards(pictures, passes))
