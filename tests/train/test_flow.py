@@ -14,7 +14,7 @@ from preimage.errors import RecipeError
 from preimage.generate.cascade import Cascade
 from preimage.generate.flow import Flow, FlowConfig
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
-from preimage.train.flow import Recipe, between, build_run, describe, distilling, matching, paired, rate, train
+from preimage.train.flow import Recipe, between, build_run, describe, matching, paired, rate, train
 from preimage.train.recipes import load_recipe
 from preimage.weight_files import read_declaration, read_metadata, save_prior
 from preimage.weights import load_prior
@@ -60,18 +60,6 @@ def test_noise_is_paired_with_the_pictures_that_are_near():
     assert sorted(found[:, 0, 0, 0].tolist()) == sorted(e[:, 0, 0, 0].tolist())
 
 
-def test_a_teacher_of_equal_steps_teaches_nothing_and_one_of_finer_ones_their_mean():
-    flow = random_flow()
-    x, e = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
-    assert float(distilling(flow.synthesis, flow.synthesis, x, e, 0, 1).max()) < 1e-10
-    way = between(x, e, torch.ones(2))
-    first = flow.synthesis.step(way, 1.0, 0.75)
-    second = flow.synthesis.step(first, 0.75, 0.5)
-    own = flow.synthesis.step(way, 1.0, 0.5)
-    expected = ((second - own) / 0.5).square().mean((1, 2, 3))
-    assert torch.allclose(distilling(flow.synthesis, flow.synthesis, x, e, 0, 2), expected, rtol=1e-3)
-
-
 def test_the_rate_rises_stays_and_falls(recipe):
     plan = replace(recipe, images=100, warm_up=10, decay_from=0.6, lr=2.0)
     assert [rate(plan, i) for i in (0, 5, 10, 60)] == [0.0, 1.0, 2.0, 2.0]
@@ -112,7 +100,7 @@ def test_learns(recipe, tmp_path):
     assert last < 0.92 * first
 
 
-def test_a_second_network_makes_the_export_a_cascade_that_a_pupil_learns_from(recipe, tmp_path):
+def test_a_second_network_makes_the_export_a_cascade_to_start_from(recipe, tmp_path):
     config = ConditionalConfig(resolution=32, width=8, channels=(4,), w_dim=6, z_outline=2, z_detail=2)
     file = tmp_path / "posterior.safetensors"
     save_prior(file, ConditionalGenerator(config), {}, looked_through=["efficientnet-lite0"])
@@ -123,14 +111,13 @@ def test_a_second_network_makes_the_export_a_cascade_that_a_pupil_learns_from(re
     assert prior.latent_shape == (4 + 3, 192)
     assert read_declaration(path).looked_through == ("efficientnet-lite0",)
     fast = replace(tiny.generator, times=(1.0, 0.0))
-    pupil = replace(tiny, out=str(tmp_path / "pupil"), generator=fast, teacher=str(path), substeps=2, images=4)
-    g, *_ = build_run(pupil)
-    assert torch.equal(g.synthesis.gain, prior.synthesis.first.gain)
-    assert load_prior(train(pupil)).config.first.times == (1.0, 0.0)
-    with pytest.raises(RecipeError, match=r"teacher: .* is no flow of the shape"):
-        build_run(replace(pupil, generator=replace(fast, embedding=16)))
-    with pytest.raises(RecipeError, match=r"init: faces64 is no flow"):
-        build_run(replace(pupil, teacher="", init="faces64"))
+    further = replace(tiny, out=str(tmp_path / "further"), generator=fast, init=str(path), images=4)
+    g, *_ = build_run(further)
+    assert torch.equal(g.synthesis.velocity.enter.weight, prior.synthesis.first.velocity.enter.weight)
+    assert load_prior(train(further)).config.first.times == (1.0, 0.0)
+    for wrong in (replace(further, generator=replace(fast, embedding=16)), replace(further, init="faces64")):
+        with pytest.raises(RecipeError, match=r"init: .* is no flow of the shape"):
+            build_run(wrong)
 
 
 @pytest.mark.parametrize(

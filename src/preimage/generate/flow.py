@@ -36,6 +36,8 @@ from preimage.seeds import normal
 
 FAINT = 1e-3
 """Least spread of a frequency in pictures of [0, 1] that counts: a quarter of a grey level."""
+KEPT = 4
+"""Guesses that the next one is made of, backwards."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class FlowConfig:
     embedding: int = 128
     heads: int = 4
     whitening: float = 0.5
-    times: tuple[float, ...] = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
+    times: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)
 
     def __post_init__(self) -> None:
         check_resolution("flow", self.resolution, 8)
@@ -172,17 +174,23 @@ def order(side: int, rows: int) -> tuple[Tensor, Tensor]:
     return torch.cat(places), torch.cat(signs)
 
 
+def loudness(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread (3, R, R) of each frequency of pictures (n, 3, R, R) and of their mirror images."""
+    waves = to_waves(pictures)
+    centre = waves.mean(0)
+    centre[:, :, 1::2] = 0  # these change their sign with the mirror
+    return centre, (waves - centre).square().mean(0).sqrt().clamp_min(FAINT)
+
+
 class FlowSynthesis(nn.Module):
     """W+ -> pictures in [-1, 1], as `StylePrior` asks; those of the coarse sides are the picture made small.
 
     Attributes:
-        centre, gain: (3, R, R), the pictures' mean and the filter behind the flow, by frequency; see `calibrate`.
-        loud: spread of the noise that pictures come from, near 1; see `listen`.
+        centre, gain: (3, R, R), the pictures' mean and the filter behind the flow, by frequency; see `calibrate` and `equalise`.
     """
 
     centre: Tensor
     gain: Tensor
-    loud: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -190,27 +198,26 @@ class FlowSynthesis(nn.Module):
         self.velocity = VelocityNetwork(config.patch, config.widths, config.blocks, config.embedding, config.heads)
         self.register_buffer("centre", torch.zeros(shape))
         self.register_buffer("gain", torch.ones(shape))
-        self.register_buffer("loud", torch.ones([]))
 
     @torch.no_grad()
     def calibrate(self, pictures: Tensor) -> None:
-        """Find how loud each frequency of pictures (n, 3, R, R) in [0, 1] is, mirrored or not."""
-        waves = to_waves(pictures)
-        centre = waves.mean(0)
-        centre[:, :, 1::2] = 0  # these change their sign with the mirror
-        spread = (waves - centre).square().mean(0).sqrt().clamp_min(FAINT)
+        """Set the filter by how loud each frequency of pictures (n, 3, R, R) in [0, 1] is, as training wants it."""
+        self.centre, spread = loudness(pictures)
         gain = spread**self.config.whitening
-        self.centre.copy_(centre)
-        self.gain.copy_(gain * (spread / gain).square().mean().sqrt())
+        self.gain = gain * (spread / gain).square().mean().sqrt()
 
     @torch.no_grad()
-    def listen(self, pictures: Tensor, passes: int = 4) -> None:
-        """Find how loud the noise of pictures (n, 3, R, R) in [0, 1] is, backwards.
+    def equalise(self, pictures: Tensor, drawn: int = 2000) -> None:
+        """Set the filter so that what is drawn is as loud at each frequency as pictures (n, 3, R, R) in [0, 1] are.
 
-        In few steps a flow draws all too quiet pictures of noise of spread 1, a little, and from a little louder noise what it should.
+        In few steps a flow draws all too quiet pictures, the fine frequencies and colours above all.
         """
-        parts = [self.backwards(part, passes).square().mean((1, 2, 3)) for part in torch.split(pictures, 64)]
-        self.loud.copy_(torch.cat(parts).mean().sqrt())
+        shape, device = (self.config.rows, self.config.w_dim), self.gain.device
+        parts = [normal(range(i, min(i + 100, drawn)), shape, "equalise").to(device) for i in range(0, drawn, 100)]
+        own, quiet = loudness(torch.cat([(self(F.leaky_relu(z, LEAK))[-1] + 1) / 2 for z in parts]))
+        centre, spread = loudness(pictures)
+        self.centre = centre + (self.centre - own) * spread / quiet
+        self.gain = self.gain * spread / quiet
 
     def whitened(self, pictures: Tensor) -> Tensor:
         """Pictures in [0, 1] -> as the flow draws them, of the loudness of noise."""
@@ -222,13 +229,13 @@ class FlowSynthesis(nn.Module):
         places, signs = (x.to(ws.device) for x in order(side, self.config.rows))
         numbers = inverse_leaky_relu(ws.float()).reshape(n, -1) * signs
         waves = torch.zeros_like(numbers).index_copy(1, places, numbers).reshape(n, 3, side, side)
-        return from_waves(waves * self.loud)
+        return from_waves(waves)
 
     def rows_of(self, noise: Tensor) -> Tensor:
         """The inverse of `noise_of`."""
         side, n = self.config.resolution, len(noise)
         places, signs = (x.to(noise.device) for x in order(side, self.config.rows))
-        numbers = to_waves(noise.float() / self.loud).reshape(n, -1)[:, places] * signs
+        numbers = to_waves(noise.float()).reshape(n, -1)[:, places] * signs
         return F.leaky_relu(numbers, LEAK).reshape(n, self.config.rows, self.config.w_dim)
 
     def step(self, x: Tensor, start: float, end: float) -> Tensor:
@@ -256,11 +263,22 @@ class FlowSynthesis(nn.Module):
         return pictures
 
     def back(self, x: Tensor, start: float, end: float, passes: int) -> Tensor:
-        """What `step` came from: the fixed point of x - (end - start) velocity, approached so many times."""
-        found = x
+        """What `step` came from: the fixed point of x - (end - start) velocity, by so many passes of the network.
+
+        Anderson's acceleration (Walker and Ni, 2011): every guess is made of the last few, so that their misses cancel; the plain
+        iteration needs steps that are short.
+        """
+        guess, found, misses = x, list[Tensor](), list[Tensor]()
         for _ in range(passes):
-            found = x - (self.step(found, start, end) - found)
-        return found
+            better = x - (self.step(guess, start, end) - guess)
+            found, misses = [*found, better.flatten(1)][-KEPT:], [*misses, (better - guess).flatten(1)][-KEPT:]
+            apart, moved = (torch.stack([y[-1] - z for z in y[:-1]] or [y[-1] * 0], 2) for y in (misses, found))
+            gram = apart.mT @ apart
+            ridge = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12) * 1e-6
+            gram = gram + ridge[:, None, None] * torch.eye(gram.shape[1], device=x.device)
+            share = torch.linalg.solve(gram, apart.mT @ misses[-1][:, :, None])
+            guess = (found[-1] - (moved @ share)[:, :, 0]).view_as(x)
+        return guess
 
     def backwards(self, pictures: Tensor, passes: int) -> Tensor:
         """Pictures (n, 3, R, R) in [0, 1] -> the noise that they come from."""

@@ -39,8 +39,8 @@ class Pulse(LatentSearch):
     presets: ClassVar[Mapping[str, SearchSettings]] = {
         # section 4: 100 steps of spherical gradient descent, rate 0.4, eps 1e-3; 200 generator-forward equivalents
         "paper": SearchSettings(),
-        # docs/pulse.md: a step looks at a tiny picture and costs a thirtieth of a whole one
-        "default": SearchSettings(steps=200, lr=0.3, schedule="fixed", stop=1e-3, geocross=0.02),
+        # docs/pulse.md: a step looks at a tiny picture; rows of a flow are parts of one noise, not copies of one code
+        "default": SearchSettings(steps=100, lr=0.5, schedule="fixed", eps=3e-4, stop=3e-4, geocross=0.0),
         # nearer to the mean latent, where faces64 draws whole faces, and half as long
         "stylegan": SearchSettings(
             steps=50, lr=0.3, schedule="fixed", stop=1e-3, geocross=0.02, trainable_noise=7, spread=0.6

@@ -1,8 +1,7 @@
 """Train a flow, a face prior that moves noise to pictures in a few steps. One readable script.
 
 Flow matching (Lipman et al., ICLR 2023; Liu et al., ICLR 2023): a picture x and noise e make x_t = (1 - t) x + t e, and the network
-learns e - x, the velocity of x_t, wherever it stands. With a `teacher` it learns what several of the teacher's steps amount to
-(Salimans and Ho, "Progressive Distillation", ICLR 2022), so that few of its own are enough.
+learns e - x, the velocity of x_t, wherever it stands.
 """
 
 from __future__ import annotations
@@ -31,34 +30,35 @@ from preimage.train.start import start_accelerator, start_run
 from preimage.weights import load_prior
 
 SAMPLE = 8192  # pictures that say how loud each frequency is
-LISTENED = 512  # of them, that say how loud their noise is
 MAY_CHANGE = ("images", "snapshot", "log", "data", "out", "precision", "second", "lr", "decay_from", "name", "init")
 
 
 def build_run(recipe: Recipe, pictures: Tensor | None = None) -> tuple[Flow, None, torch.optim.Optimizer, None]:
     """The flow and its optimiser, as a run starts with them, for pictures (n, 3, R, R) such as these; nobody judges."""
     g = Flow(recipe.generator, recipe.name)
-    if recipe.init or recipe.teacher:
-        g.synthesis.load_state_dict(synthesis_of(recipe, "init" if recipe.init else "teacher").state_dict())
-        g.synthesis.loud.fill_(1)
-    elif pictures is not None:
+    if recipe.init:
+        g.synthesis.velocity.load_state_dict(synthesis_of(recipe).velocity.state_dict())
+    if pictures is not None:
         g.synthesis.calibrate(pictures)
     rates = {"lr": recipe.lr, "betas": recipe.betas, "weight_decay": recipe.weight_decay}
     return g, None, torch.optim.AdamW(g.parameters(), **rates), None  # type: ignore[arg-type]
 
 
-def synthesis_of(recipe: Recipe, key: str) -> FlowSynthesis:
-    """The flow that a setting names, which may be the first of a cascade.
+def synthesis_of(recipe: Recipe) -> FlowSynthesis:
+    """The flow to start from, which may be the first of a cascade.
 
     Raises:
-        RecipeError: another network, or a flow of another shape; only the times may differ.
+        RecipeError: another network, or a flow of another shape; only times and whitening may differ.
     """
-    name = getattr(recipe, key)
-    found: Any = load_prior(name)
+    found: Any = load_prior(recipe.init)
     part = found.synthesis.first if isinstance(found, Cascade) else found.synthesis if isinstance(found, Flow) else None
-    if not isinstance(part, FlowSynthesis) or replace(part.config, times=recipe.generator.times) != recipe.generator:
+    own = recipe.generator
+    if (
+        not isinstance(part, FlowSynthesis)
+        or replace(part.config, times=own.times, whitening=own.whitening) != recipe.generator
+    ):
         raise RecipeError(
-            f"{key}: {name} is no flow of the shape under `generator:`; make them equal, its times excepted."
+            f"init: {recipe.init} is no flow of the shape under `generator:`; make them equal, times and whitening excepted."
         )
     return part
 
@@ -90,18 +90,6 @@ def matching(g: FlowSynthesis, pictures: Tensor, noise: Tensor, t: Tensor) -> Te
     return (velocity.float() - (noise - pictures)).square().mean((1, 2, 3))
 
 
-def distilling(g: FlowSynthesis, teacher: FlowSynthesis, pictures: Tensor, noise: Tensor, place: int, n: int) -> Tensor:
-    """Mean squared error (n,) of the velocity of step `place` against the mean velocity of `n` of the teacher's steps from there."""
-    start, end = g.config.times[place : place + 2]
-    x = between(pictures, noise, pictures.new_full((len(pictures),), start))
-    moved, width = x, (end - start) / n
-    with torch.no_grad():
-        for i in range(n):
-            moved = teacher.step(moved, start + i * width, start + (i + 1) * width)
-    velocity: Tensor = g.velocity(x, x.new_full((len(x),), start))
-    return (velocity.float() - (moved - x) / (end - start)).square().mean((1, 2, 3))
-
-
 def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None) -> Path:
     """Train, or go on training, and export the averaged flow.
 
@@ -118,26 +106,21 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
     pictures = load_real(recipe, second, accelerator.is_main_process)
     where = held_back(len(pictures), recipe.hold)
     pictures, held = pictures[~where], to_tensor(np.ascontiguousarray(pictures[where]), device)
-    teacher = synthesis_of(recipe, "teacher").to(device).eval().requires_grad_(False) if recipe.teacher else None
     sample = to_tensor(np.ascontiguousarray(pictures[:: max(1, len(pictures) // SAMPLE)]))
     players = start_run(accelerator, recipe, partial(build_run, pictures=sample), resume, MAY_CHANGE)
     run, g, _, opt, _, average = players.parts
     synthesis: FlowSynthesis = g.synthesis
     stream, autocast = players.stream(pictures, n, recipe.seed), players.autocast(recipe.precision)
-    path, steps = run.folder / "prior.safetensors", len(recipe.generator.times) - 1
+    path = run.folder / "prior.safetensors"
 
     while run.progress.images < recipe.images:
         set_rates((opt,), (rate(recipe, run.progress.images),))
         real = synthesis.whitened(next(stream))
         noise = torch.randn_like(real)
         noise = paired(real, noise) if recipe.coupling else noise
+        t = torch.sigmoid(torch.randn(n, device=device) * recipe.time_spread + recipe.time_mean)
         with torch.autocast(**autocast):
-            if teacher is None:
-                t = torch.sigmoid(torch.randn(n, device=device) * recipe.time_spread + recipe.time_mean)
-                loss = matching(synthesis, real, noise, t).mean()
-            else:
-                place = int(torch.randint(steps, ()))
-                loss = distilling(synthesis, teacher, real, noise, place, recipe.substeps).mean()
+            loss = matching(synthesis, real, noise, t).mean()
         opt.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         players.update(g, opt, recipe.clip)
@@ -154,12 +137,12 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop or ended or every(recipe.snapshot, before, run.progress.images):
             exported: Any = copy.deepcopy(average).cpu().float()
             exported.refit()
-            exported.synthesis.listen(sample[:: max(1, len(sample) // LISTENED)])
+            exported.synthesis.equalise(sample)
             looked: tuple[str, ...] | None = ()
             if second is not None:
                 exported, looked = join(exported, second, recipe.name), together((), declared(second))
             run.snapshot(exported.sample(range(32)))
-            about = replace(recipe, teacher=Path(recipe.teacher).name, init=Path(recipe.init).name)
+            about = replace(recipe, init=Path(recipe.init).name)
             path = run.export(exported, about, looked_through=looked)
         if stop:
             break

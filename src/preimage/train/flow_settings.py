@@ -20,9 +20,6 @@ class Recipe:
         second: posterior's network that enlarges what the flow draws (name, path or hub id): the export is then both as one prior
             (`preimage.generate.cascade`), and so are the grids, and it learns from faces that were shrunk as that network takes
             them; None for the flow alone.
-        teacher: a flow, alone or in front of `second`, whose steps this one learns to take in fewer, beginning with its weights (name,
-            path or hub id); empty: it learns from pictures and noise.
-        substeps: of the teacher's, for one of the flow's.
         images: how many pictures to show in all.
         batch: pictures per step, over all processes.
         hold: pictures that are never learned from; stats.jsonl has their loss.
@@ -47,8 +44,6 @@ class Recipe:
     data: list[str]
     generator: FlowConfig = field(default_factory=FlowConfig)
     second: str | None = None
-    teacher: str = ""
-    substeps: int = 4
     images: int = 1_000_000
     batch: int = 128
     hold: int = 256
@@ -71,7 +66,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         bounds = {
-            "count": ("images", "batch", "snapshot", "log", "substeps", "warm_up"),
+            "count": ("images", "batch", "snapshot", "log", "warm_up"),
             "weight": ("lr", "weight_decay", "clip", "hold"),
             "positive": ("time_spread", "ema_half_life"),
             "share": ("decay_from",),
