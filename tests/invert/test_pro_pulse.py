@@ -138,7 +138,7 @@ def test_it_finds_its_prior_or_refuses_a_wrong_one(tmp_path, tiny_prior, tiny_st
         WeightsError, match=r"belongs to the prior tiny, which is not embedded; give its file \(--prior\)"
     ):
         ProPulse(weights=str(encoder_file), device="cpu")
-    with pytest.raises(MethodError, match="but faces128 takes 11 of 192 for 128"):
+    with pytest.raises(MethodError, match="but faces128 takes 9 of 192 for 128"):
         ProPulse(weights=tiny_encoder, device="cpu")  # bound to none: the default prior
     with pytest.raises(MethodError, match="writes no latents"):
         ProPulse(prior=tiny_prior, weights=tiny_prior)

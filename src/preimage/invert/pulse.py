@@ -21,8 +21,8 @@ KEPT = 5
 class Pulse(LatentSearch):
     """PULSE over any prior, followed by the exact projection that makes every saved file downscale to the photo.
 
-    Presets are "default" (this package's best, for its default prior), "stylegan" (for small StyleGAN2s such as faces64) and "paper" (as
-    published). Through a learned degradation it searches
+    Presets are "default" (this package's best, for its default prior), "inverse" (for priors that begin with a flow: one step, at the
+    photo's own latents), "stylegan" (for small StyleGAN2s such as faces64) and "paper" (as published). Through a learned degradation it searches
     too, with its own loss; such candidates are never exact (see `preimage.invert.nam`).
     """
 
@@ -40,7 +40,9 @@ class Pulse(LatentSearch):
         # section 4: 100 steps of spherical gradient descent, rate 0.4, eps 1e-3; 200 generator-forward equivalents
         "paper": SearchSettings(),
         # docs/pulse.md: a step looks at a tiny picture; rows of a flow are parts of one noise, not copies of one code
-        "default": SearchSettings(steps=100, lr=0.5, schedule="fixed", eps=3e-4, stop=3e-4, geocross=0.0),
+        "default": SearchSettings(steps=120, lr=0.4, schedule="fixed", eps=3e-4, stop=3e-4, geocross=0.0),
+        # no search at all, before a prior that says what its latents of a photo are
+        "inverse": SearchSettings(steps=1, encoder="inverse", encoder_share=0.0),
         # nearer to the mean latent, where faces64 draws whole faces, and half as long
         "stylegan": SearchSettings(
             steps=50, lr=0.3, schedule="fixed", stop=1e-3, geocross=0.02, trainable_noise=7, spread=0.6
