@@ -14,6 +14,9 @@ from preimage.generate.cascade import KERNEL, Cascade, CascadeConfig, join
 from preimage.generate.flow import Flow, FlowConfig
 from preimage.generate.prior import Prior, sphere_to_w, w_to_sphere
 from preimage.generate.stylegan2 import StyleGAN2, StyleGAN2Config
+from preimage.invert.encoded import noise_maps
+from preimage.invert.search_settings import SearchSettings
+from preimage.invert.walk import start
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
 from preimage.seeds import normal
 from preimage.weight_files import read_module, save_prior
@@ -212,6 +215,22 @@ def test_photos_have_latents_before_a_flow(flowing, prior):
     assert (flowing.invertible, prior.invertible) == (True, False)
     with pytest.raises(MethodError, match="both: its tiny generator cannot be inverted"):
         prior.invert(photos)
+
+
+def test_searches_leave_the_sharpness_at_that_of_usual_pictures(flowing):
+    """Samples of the prior are of any sharpness; candidates of one photo are of the usual one, unless theirs is given."""
+    assert flowing.told == (5,)
+    begun = start(flowing, [0, 1], SearchSettings())
+    maps = [*begun.searched, *begun.frozen]
+    assert not maps[5].any()
+    assert all(bool(x.any()) for x in maps[:5])
+    given = {f"noise{i}": x for i, x in enumerate(flowing.noise([0, 1]))}
+    assert torch.equal(
+        [*(b := start(flowing, [0, 1], SearchSettings(), at=given)).searched, *b.frozen][5], given["noise5"]
+    )
+    assert not noise_maps(flowing, [0, 1], 0)[5].any()
+    plain = ConditionalConfig(resolution=64, width=8, channels=(8, 4), w_dim=6, z_outline=2, z_detail=3)
+    assert Cascade(CascadeConfig(FLOW, plain)).told == ()
 
 
 def test_seeds_of_a_flow_differ_in_every_row_of_its_own(flowing):

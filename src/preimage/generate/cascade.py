@@ -204,6 +204,11 @@ class Cascade(StylePrior):
         super().__init__(config, name, mapping, CascadeSynthesis(config))
 
     @property
+    def told(self) -> tuple[int, ...]:
+        """Places of noise maps that are no noise but say how a picture is to look, 0 as usual: how sharp. A search leaves them at 0."""
+        return (len(self.noise_sizes) - 1,) if self.config.second.sharpness else ()
+
+    @property
     def shrinks_to(self) -> LinearOperator:
         """What every whole picture shrinks by to the tiny one, exactly; a search of such photos looks at tiny pictures."""
         return between(self.config.resolution, self.config.first.resolution)

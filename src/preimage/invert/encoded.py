@@ -64,10 +64,11 @@ def prepare(encoder: ProPulseEncoder, prior: Prior, device: torch.device) -> Non
 
 
 def noise_maps(prior: Prior, seeds: Sequence[int], silent: int) -> list[Tensor]:
-    """Noise maps of these seeds, the coarse ones up to `silent` zero: what encoders are trained and used with."""
+    """Noise maps of these seeds, the coarse ones up to `silent` zero, and those that are no noise: what encoders are used with."""
     device = prior.mean_latent.device
     maps = [normal(seeds, (1, side, side), f"noise{i}").to(device) for i, side in enumerate(prior.noise_sizes)]
-    return [torch.zeros_like(x) if i < silent else x for i, x in enumerate(maps)]
+    told = getattr(prior, "told", ())
+    return [torch.zeros_like(x) if i < silent or i in told else x for i, x in enumerate(maps)]
 
 
 @torch.no_grad()

@@ -61,6 +61,8 @@ class Pulse(LatentSearch):
         if not share:
             return noise
         for i in range(max(0, min(KEPT, len(noise) - 2)), len(noise)):
+            if i in getattr(self.prior, "told", ()):
+                continue
             side = self.prior.noise_sizes[i]
             fresh = normal(seeds, (1, side, side), f"resampled{i}").to(self.device)
             noise[i] = fresh if share == 1 else (1 - share**2) ** 0.5 * noise[i] + share * fresh

@@ -149,6 +149,9 @@ def start(
     for i, s in enumerate(prior.noise_sizes):
         if f"noise{i}" in at:
             noise[i] = _rows(at, f"noise{i}", (n, 1, s, s)).to(device, copy=True)
+    for i in getattr(prior, "told", ()):
+        if f"noise{i}" not in at:
+            noise[i] = torch.zeros_like(noise[i])
     for i in settings.silent_noise:
         if not -len(noise) <= i < len(noise):
             raise MethodError(f"silent_noise {i}: this prior has noise maps 0 to {len(noise) - 1}.")
