@@ -85,7 +85,7 @@ class ProPulse(Pulse):
     presets: ClassVar[Mapping[str, Any]] = {
         # the encoder's answer as it is; seeds differ in noise maps alone
         "paper": ProPulseSettings(share=0.0),
-        "default": ProPulseSettings(refine=50),
+        "default": ProPulseSettings(refine=20),
         "refine5": ProPulseSettings(refine=5),
         "refine20": ProPulseSettings(refine=20),
         "refine100": ProPulseSettings(refine=100),
