@@ -18,7 +18,9 @@ from preimage.invert.encoded import noise_maps
 from preimage.invert.search_settings import SearchSettings
 from preimage.invert.walk import start
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
+from preimage.nets.pro_pulse import ProPulseConfig
 from preimage.seeds import normal
+from preimage.train.pro_pulse import random_noise
 from preimage.weight_files import read_module, save_prior
 
 FIRST = StyleGAN2Config(resolution=16, channel_base=128, channel_max=8, z_dim=12, w_dim=12, mapping_layers=2)
@@ -229,6 +231,7 @@ def test_searches_leave_the_sharpness_at_that_of_usual_pictures(flowing):
         [*(b := start(flowing, [0, 1], SearchSettings(), at=given)).searched, *b.frozen][5], given["noise5"]
     )
     assert not noise_maps(flowing, [0, 1], 0)[5].any()
+    assert not random_noise(flowing, 2, ProPulseConfig(silent=0))[5].any()  # as its encoders learn
     plain = ConditionalConfig(resolution=64, width=8, channels=(8, 4), w_dim=6, z_outline=2, z_detail=3)
     assert Cascade(CascadeConfig(FLOW, plain)).told == ()
 

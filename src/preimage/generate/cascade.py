@@ -1,8 +1,8 @@
 """A prior in two steps: a generator of tiny faces, and in front of it posterior's network, which enlarges them.
 
 A face of 16x16 pixels is 768 numbers, and a small generator, a flow or a StyleGAN2, draws them well; what they could have been is what
-posterior's network was trained for. Together they are one generator of large faces, p(x) = p(y) p(x | y), and every picture of it shrinks to its tiny
-one exactly (docs/posterior.md).
+posterior's network was trained for. Together they are one generator of large faces, p(x) = p(y) p(x | y), and every picture of it
+shrinks to its tiny one exactly (docs/posterior.md).
 
 To a search it is a style-based prior: its rows are those of the tiny generator, and behind them one for each level of the second
 network; its noise maps are those of the tiny generator, and behind them the second network's random numbers, channel by channel.
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError, WeightsError
-from preimage.generate.flow import Flow, FlowConfig, FlowSynthesis, Standard, invert
+from preimage.generate.flow import Flow, FlowConfig, FlowSynthesis, Standard
 from preimage.generate.prior import w_to_sphere
 from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StylePrior
@@ -268,7 +268,7 @@ class Cascade(StylePrior):
         """
         if not self.invertible:
             raise MethodError(f"{self.name}: its tiny generator cannot be inverted; one that is a flow can.")
-        return F.pad(invert(self.synthesis.first, tiny, passes), (0, 0, 0, self.config.levels))
+        return F.pad(self.synthesis.first.invert(tiny, passes), (0, 0, 0, self.config.levels))
 
     def synthesize(
         self, latents: Tensor, noise: Sequence[Tensor] | None = None, dtype: torch.dtype | None = None

@@ -280,12 +280,18 @@ class FlowSynthesis(nn.Module):
             guess = (found[-1] - (moved @ share)[:, :, 0]).view_as(x)
         return guess
 
-    def backwards(self, pictures: Tensor, passes: int) -> Tensor:
-        """Pictures (n, 3, R, R) in [0, 1] -> the noise that they come from."""
+    @torch.no_grad()
+    def invert(self, pictures: Tensor, passes: int = 6) -> Tensor:
+        """The latents (n, rows, w_dim) of pictures (n, 3, R, R) in [0, 1]: all steps backwards.
+
+        Args:
+            pictures: any; those of faces have noise that is Gaussian.
+            passes: of the network for each step; more are nearer.
+        """
         x = self.whitened(pictures)
         for start, end in reversed([*pairwise(self.config.times)]):
             x = self.back(x, start, end, passes)
-        return x
+        return self.rows_of(x)
 
 
 class Flow(StylePrior):
@@ -320,17 +326,5 @@ class Flow(StylePrior):
         return w
 
     def invert(self, pictures: Tensor, passes: int = 6) -> Tensor:
-        """See `invert`."""
-        return invert(self.synthesis, pictures, passes)
-
-
-@torch.no_grad()
-def invert(synthesis: FlowSynthesis, pictures: Tensor, passes: int) -> Tensor:
-    """The latents (n, rows, w_dim) of pictures (n, 3, R, R) in [0, 1]: all steps backwards.
-
-    Args:
-        synthesis: of a flow.
-        pictures: any; those of faces have noise that is Gaussian.
-        passes: of the network for each step; more are nearer.
-    """
-    return synthesis.rows_of(synthesis.backwards(pictures, passes))
+        """See `FlowSynthesis.invert`."""
+        return self.synthesis.invert(pictures, passes)

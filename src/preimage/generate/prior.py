@@ -25,6 +25,8 @@ class Prior(Protocol):
     A prior may also have `side_outputs(latents, noise=None, largest=None)`: the faces of `synthesize` at every side that it draws, {side:
     (n, 3, side, side)}, RGB around [0, 1], not clamped, coarse to fine, the whole picture last; `largest` is the largest side that is
     wanted, beyond which nothing is computed (`has_side_outputs`). Beside it `side_sizes`, these sides, saves that they are found out.
+
+    And `told`, places of noise maps that are no noise but say how a picture is to look: a search leaves them at 0 (`told_maps`).
     """
 
     name: str
@@ -60,6 +62,11 @@ class Prior(Protocol):
     def sample(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """One picture per seed, (n, 3, R, R) in [0, 1]."""
         ...
+
+
+def told_maps(prior: object) -> tuple[int, ...]:
+    """Places of a prior's noise maps that are no noise (`Prior`); of most priors there are none."""
+    return tuple(getattr(prior, "told", ()))
 
 
 def has_side_outputs(prior: object) -> bool:

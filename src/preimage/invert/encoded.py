@@ -12,7 +12,7 @@ from torch import Tensor
 
 from preimage.declaration import declared
 from preimage.errors import MethodError
-from preimage.generate.prior import Prior
+from preimage.generate.prior import Prior, told_maps
 from preimage.invert.method import network_or_load
 from preimage.invert.queue import Row
 from preimage.invert.search import latents_at
@@ -64,10 +64,10 @@ def prepare(encoder: ProPulseEncoder, prior: Prior, device: torch.device) -> Non
 
 
 def noise_maps(prior: Prior, seeds: Sequence[int], silent: int) -> list[Tensor]:
-    """Noise maps of these seeds, the coarse ones up to `silent` zero, and those that are no noise: what encoders are used with."""
+    """Noise maps of these seeds, the coarse ones up to `silent` zero, and those that are no noise: what encoders are trained and used with."""
     device = prior.mean_latent.device
     maps = [normal(seeds, (1, side, side), f"noise{i}").to(device) for i, side in enumerate(prior.noise_sizes)]
-    told = getattr(prior, "told", ())
+    told = told_maps(prior)
     return [torch.zeros_like(x) if i < silent or i in told else x for i, x in enumerate(maps)]
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from preimage.generate.prior import told_maps
 from preimage.invert.latent import BEGIN_AT, LatentSearch
 from preimage.invert.method import Capabilities, Handle
 from preimage.invert.search_settings import SearchSettings
@@ -61,7 +62,7 @@ class Pulse(LatentSearch):
         if not share:
             return noise
         for i in range(max(0, min(KEPT, len(noise) - 2)), len(noise)):
-            if i in getattr(self.prior, "told", ()):
+            if i in told_maps(self.prior):
                 continue
             side = self.prior.noise_sizes[i]
             fresh = normal(seeds, (1, side, side), f"resampled{i}").to(self.device)

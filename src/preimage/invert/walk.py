@@ -13,7 +13,7 @@ from torch import Tensor
 from preimage.degrade.degradation import Degradation
 from preimage.degrade.learned import NOISE
 from preimage.errors import MethodError
-from preimage.generate.prior import Prior, w_to_sphere
+from preimage.generate.prior import Prior, told_maps, w_to_sphere
 from preimage.invert.optimisers import OPTIMISERS
 from preimage.invert.search_settings import SearchSettings
 from preimage.seeds import normal
@@ -149,7 +149,7 @@ def start(
     for i, s in enumerate(prior.noise_sizes):
         if f"noise{i}" in at:
             noise[i] = _rows(at, f"noise{i}", (n, 1, s, s)).to(device, copy=True)
-    for i in getattr(prior, "told", ()):
+    for i in told_maps(prior):
         if f"noise{i}" not in at:
             noise[i] = torch.zeros_like(noise[i])
     for i in settings.silent_noise:

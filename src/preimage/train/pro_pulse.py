@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preimage.degrade.linear import LinearOperator, make_operator
+from preimage.generate.prior import told_maps
 from preimage.invert.encoded import noise_maps
 from preimage.nets.feature_network import FeatureNetwork
 from preimage.nets.layers import channels_last
@@ -190,10 +191,12 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
 
 
 def random_noise(prior: Any, n: int, shape: ProPulseConfig) -> list[Tensor]:
-    """Noise maps for n pictures: the coarse ones silent, the others random."""
-    device = prior.mean_latent.device
+    """Noise maps for n pictures: the coarse ones silent, and those that are no noise; the others random."""
+    device, told = prior.mean_latent.device, told_maps(prior)
     return [
-        torch.zeros(n, 1, s, s, device=device) if i < shape.silent else torch.randn(n, 1, s, s, device=device)
+        torch.zeros(n, 1, s, s, device=device)
+        if i < shape.silent or i in told
+        else torch.randn(n, 1, s, s, device=device)
         for i, s in enumerate(prior.noise_sizes)
     ]
 
