@@ -447,6 +447,17 @@ def test_models_are_listed_and_shown(prior, capsys):
     assert "neither an embedded prior" in capsys.readouterr().err
 
 
+def test_a_reader_that_stops_early_gets_no_traceback():
+    """As in `preimage models list | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "preimage.cli", "models", "list"]
+    with os.fdopen(write, "w") as closed:
+        process = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert process.returncode == 141
+    assert process.stderr == ""
+
+
 def test_wrong_options_say_so(face, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["upsample", str(face), "-o", str(tmp_path / "o"), "--method.stepz", "3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -85,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 when all went well, 1 if anything failed, 130 if interrupted. A wrong command line exits with 2.
+        0 when all went well, 1 if anything failed, 130 if interrupted, 141 if nobody reads what it prints any more (`| head`).
+        A wrong command line exits with 2.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in argv if not a.startswith("-")), "")
@@ -101,7 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options(sub, argv[argv.index(command) + 1 :])
             commands.add_subcommand(name, sub, help=summary)
         config = parser.parse_args([_written_out(a, command) for a in argv])
-        return COMMANDS[config.command][2](config[config.command])
+        status = COMMANDS[config.command][2](config[config.command])
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        return 141
     except PreimageError as error:
         print(f"preimage: {error}", file=sys.stderr)
         return 1

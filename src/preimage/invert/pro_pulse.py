@@ -23,7 +23,7 @@ from preimage.invert.queue import Row
 from preimage.invert.search_settings import SCHEDULES, SearchSettings
 from preimage.invert.settings import Settings, setting
 from preimage.nets.pro_pulse import ProPulseEncoder
-from preimage.weights import weight_table
+from preimage.weights import declaration_of, weight_table
 
 FINE = "fine"
 """Handle of the fine codes."""
@@ -120,9 +120,12 @@ class ProPulse(Pulse):
         problem, side = super().pose(lr, *args, **guides), self.encoder.lr_size
         if problem.lr.shape[-1] != side:
             mend = f"reduce it (--reduce {side})" if problem.lr.shape[-1] > side else "take a larger photo"
+            fitting = embedded_for(problem.lr.shape[-1], self.encoder)
+            choose = f"take {fitting}" if fitting else "choose an encoder for that size"
             raise OperatorError(
                 f"the picture is {problem.lr.shape[-1]}x{problem.lr.shape[-2]}, but {self.encoder.name} reads {side}x{side}: {mend}, or "
-                "choose an encoder for that size (--weights), or a search (--method pulse --start pro-pulse), which only begins at it."
+                f"{choose} (--weights{f' {fitting}' if fitting else ''}), or a search (--method pulse --start pro-pulse), which only "
+                "begins at it."
             )
         return problem
 
@@ -155,6 +158,17 @@ class ProPulse(Pulse):
         latents, fine = latents.clone(), self.fine_row(settings, candidate.lr.shape[-1])
         latents[:, fine:] = resampled(self.prior, latents[:, fine:], seeds, share, settings.spread)
         return latents
+
+
+def embedded_for(side: int, encoder: ProPulseEncoder) -> str:
+    """Name of the embedded encoder of photos of this side that belongs to the same prior as another; empty where there is none."""
+    own = declared(encoder)
+    belongs = own.bound_to if own else None
+    for name in (name for name, entry in weight_table().items() if belongs and entry.kind == "encoder"):
+        found = declaration_of(name)
+        if (found.lr_size, found.bound_to) == (side, belongs):
+            return name
+    return ""
 
 
 def prior_of(encoder: ProPulseEncoder) -> str | None:
