@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import pairwise
 
-import numpy as np
 import pytest
-import scipy.fft
 import torch
 from torch import Tensor
 
 from preimage.errors import WeightsError
-from preimage.generate.flow import Flow, FlowConfig, from_waves, loudness, order, to_waves
+from preimage.generate.flow import Flow, FlowConfig, louder
+from preimage.generate.frequencies import contrasts, from_waves, loudness, to_waves
 from preimage.generate.prior import Prior, inverse_leaky_relu
 from preimage.weight_files import read_module, save_prior
 
@@ -54,13 +52,6 @@ def test_it_is_a_prior(flow):
     assert (std == 1).all()
 
 
-def test_waves_are_the_orthonormal_cosine_transform():
-    x = torch.randn(2, 3, 8, 8)
-    found = to_waves(x)
-    assert np.allclose(found, scipy.fft.dctn(x.numpy(), axes=(1, 2, 3), norm="ortho"), atol=1e-5)
-    assert torch.allclose(from_waves(found), x, atol=1e-5)
-
-
 def test_rows_are_the_noise_from_coarse_to_fine(flow):
     w = flow.latents(range(500))
     noise = flow.synthesis.noise_of(w)
@@ -68,13 +59,6 @@ def test_rows_are_the_noise_from_coarse_to_fine(flow):
     assert torch.allclose(noise.square().sum((1, 2, 3)), inverse_leaky_relu(w).square().sum((1, 2)), rtol=1e-4)
     assert abs(float(noise.mean())) < 0.02
     assert float(noise.std()) == pytest.approx(1, abs=0.02)
-    k = torch.arange(8)
-    radius = (k[:, None] ** 2 + k[None] ** 2).expand(3, 8, 8).flatten().float()
-    places, signs = order(8, 4)
-    assert sorted(places.tolist()) == list(range(192))
-    assert set(signs.tolist()) == {-1.0, 1.0}
-    parts = radius[places].chunk(4)
-    assert all(a.max() <= b.min() for a, b in pairwise(parts))
 
 
 def test_one_code_in_every_row_is_noise_like_any_other(flow):
@@ -118,6 +102,34 @@ def test_equalised_flows_draw_pictures_as_loud_as_real_ones():
     assert float((ours / spread).log().abs().mean()) < 0.03
     assert float(((own - centre) / spread).abs().mean()) < 0.05
     assert torch.allclose(flow.synthesize(flow.invert(pictures[:4], 20)), pictures[:4], atol=1e-3)
+
+
+def test_samples_vary_in_contrast_as_pictures_do():
+    """A still flow draws its noise, so that what varies in pictures is what has to vary in the noise."""
+    flow = Flow(FlowConfig(**(asdict(CONFIG) | {"whitening": 1.0}))).requires_grad_(False)
+    flow.synthesis.calibrate(faces())
+    for wanted in (0.0, 0.1):
+        pictures = flow.synthesis.draw(4000, wanted)
+        flow.vary(pictures, drawn=2000)
+        assert flow.config.variation == pytest.approx(wanted, abs=0.015 if wanted else 0.03)
+        assert flow.synthesis.config is flow.config
+    _, spread = loudness(pictures)
+    found, like = (
+        contrasts(x, flow.synthesis.centre, spread).std()
+        for x in (flow.synthesize(flow.latents(range(2000))), pictures)
+    )
+    assert float(found) == pytest.approx(float(like), rel=0.1)
+
+
+def test_variation_is_a_factor_of_each_seed():
+    still, varied = made(), made(FlowConfig(**(asdict(CONFIG) | {"variation": 0.2})))
+    seeds = [5, 2, 7]
+    factors = louder(seeds, 0.2)
+    assert torch.allclose(
+        inverse_leaky_relu(varied.latents(seeds)), inverse_leaky_relu(still.latents(seeds)) * factors, atol=1e-5
+    )
+    assert len(set(factors.flatten().tolist())) == 3
+    assert torch.equal(varied.latents([7])[0], varied.latents(seeds)[2])
 
 
 def test_pictures_at_all_sides_and_no_further(flow):
@@ -202,6 +214,7 @@ def test_file_brings_it_back(flow, tmp_path):
         ({"times": (1.0, 0.2, 0.5, 0.0)}, "times .* must fall from 1 to 0"),
         ({"times": (1.0, "half", 0.0)}, "times .* must fall from 1 to 0"),
         ({"whitening": 2}, "whitening .* from 0 to 1"),
+        ({"variation": -0.1}, "variation .* from 0 to 1"),
         ({"resolution": 12}, "power of two"),
     ],
 )

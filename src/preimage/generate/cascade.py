@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError, WeightsError
-from preimage.generate.flow import Flow, FlowConfig, FlowSynthesis, Standard
+from preimage.generate.flow import Flow, FlowConfig, FlowSynthesis, Standard, louder
 from preimage.generate.prior import w_to_sphere
 from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StylePrior
@@ -249,9 +249,9 @@ class Cascade(StylePrior):
         """W+ latents (n, rows, w_dim) of these seeds, which leave the second network as it was trained: a flow's, and zeros behind."""
         if not self.invertible:
             return super().latents(seeds, truncation)
-        count = self.config.first.rows
-        z = truncation * normal(seeds, (count, self.config.w_dim), "z").to(self.fit_mean.device)
-        w: Tensor = self.mapping(z)
+        first = cast(FlowConfig, self.config.first)
+        z = normal(seeds, (first.rows, first.w_dim), "z") * louder(seeds, first.variation)
+        w: Tensor = self.mapping(truncation * z.to(self.fit_mean.device))
         return F.pad(w, (0, 0, 0, self.config.levels))
 
     @property

@@ -17,8 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -28,14 +27,13 @@ from torch import Tensor, nn
 
 from preimage.bounds import DEEPEST, WIDEST, check_resolution, check_whole
 from preimage.errors import WeightsError
+from preimage.generate.frequencies import contrasts, from_waves, loudness, order, to_waves
 from preimage.generate.prior import LEAK, inverse_leaky_relu
 from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StylePrior
 from preimage.nets.velocity import GROUPS, VelocityNetwork
 from preimage.seeds import normal
 
-FAINT = 1e-3
-"""Least spread of a frequency in pictures of [0, 1] that counts: a quarter of a grey level."""
 KEPT = 4
 """Guesses that the next one is made of, backwards."""
 
@@ -50,6 +48,8 @@ class FlowConfig:
         patch, widths, blocks, embedding, heads: of `VelocityNetwork`; widths are its channels.
         whitening: how far the loudness of frequencies is brought together, from 0, not at all, to 1.
         times: where the steps begin and end, from 1, noise, down to 0, the picture.
+        variation: how much louder or softer than Gaussian the noise of a sample is, the standard deviation of a factor for each; 0 for
+            none. See `Flow.vary`.
     """
 
     resolution: int = 16
@@ -61,6 +61,7 @@ class FlowConfig:
     heads: int = 4
     whitening: float = 0.5
     times: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)
+    variation: float = 0.0
 
     def __post_init__(self) -> None:
         check_resolution("flow", self.resolution, 8)
@@ -84,9 +85,10 @@ class FlowConfig:
             raise WeightsError(
                 f"flow: {self.resolution} px cannot be taken into patches of {self.patch} and halved for each of widths."
             )
-        share: object = self.whitening
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise WeightsError(f"flow: whitening ({share!r:.40}) must be a number from 0 to 1.")
+        for name in ("whitening", "variation"):
+            share: object = getattr(self, name)
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise WeightsError(f"flow: {name} ({share!r:.40}) must be a number from 0 to 1.")
         moments: Sequence[object] = self.times
         if not all(isinstance(t, int | float) and not isinstance(t, bool) for t in moments) or (
             (self.times[0], self.times[-1]) != (1, 0) or list(self.times) != sorted(set(self.times), reverse=True)
@@ -139,47 +141,9 @@ class Standard(nn.Module):
         return torch.zeros_like(self.w_avg), torch.ones_like(self.w_avg)
 
 
-@lru_cache(maxsize=8)
-def cosines(count: int) -> Tensor:
-    """The orthonormal cosine transform (count, count): frequencies by places."""
-    k, x = torch.arange(count, dtype=torch.float64)[:, None], torch.arange(count, dtype=torch.float64)[None]
-    basis = (math.pi / count * (x + 0.5) * k).cos() * math.sqrt(2 / count)
-    basis[0] /= math.sqrt(2)
-    return basis.float()
-
-
-def to_waves(x: Tensor) -> Tensor:
-    """Pictures (n, 3, R, R) -> their orthonormal cosine transform over colours, rows and columns."""
-    colours, basis = (cosines(count).to(x) for count in (3, x.shape[-1]))
-    return torch.einsum("dc,nchw->ndhw", colours, basis @ x @ basis.t())
-
-
-def from_waves(waves: Tensor) -> Tensor:
-    """The inverse of `to_waves`."""
-    colours, basis = (cosines(count).to(waves) for count in (3, waves.shape[-1]))
-    return torch.einsum("dc,ndhw->nchw", colours, basis.t() @ waves @ basis)
-
-
-@lru_cache(maxsize=8)
-def order(side: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Where each number of the rows goes in the transformed noise (3, side, side), and its sign, both (numbers,)."""
-    k = torch.arange(side)
-    radius = (k[:, None].square() + k[None].square()).flatten().repeat(3)
-    coarse_first = torch.argsort(radius, stable=True)
-    places, signs = [], []
-    for row, part in enumerate(coarse_first.chunk(rows)):
-        drawn = normal([row], (2, len(part)), "flow")[0]
-        places.append(part[drawn[0].argsort()] if row else part)
-        signs.append(drawn[1].sign() if row else torch.ones(len(part)))
-    return torch.cat(places), torch.cat(signs)
-
-
-def loudness(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread (3, R, R) of each frequency of pictures (n, 3, R, R) and of their mirror images."""
-    waves = to_waves(pictures)
-    centre = waves.mean(0)
-    centre[:, :, 1::2] = 0  # these change their sign with the mirror
-    return centre, (waves - centre).square().mean(0).sqrt().clamp_min(FAINT)
+def louder(seeds: Sequence[int], variation: float) -> Tensor:
+    """A factor (n, 1, 1) on the noise of each seed, of mean 1; `FlowConfig.variation`."""
+    return 1 + variation * normal(seeds, (1, 1), "louder")
 
 
 class FlowSynthesis(nn.Module):
@@ -212,12 +176,20 @@ class FlowSynthesis(nn.Module):
 
         In few steps a flow draws all too quiet pictures, the fine frequencies and colours above all.
         """
-        shape, device = (self.config.rows, self.config.w_dim), self.gain.device
-        parts = [normal(range(i, min(i + 100, drawn)), shape, "equalise").to(device) for i in range(0, drawn, 100)]
-        own, quiet = loudness(torch.cat([(self(F.leaky_relu(z, LEAK))[-1] + 1) / 2 for z in parts]))
+        own, quiet = loudness(self.draw(drawn))
         centre, spread = loudness(pictures)
         self.centre = centre + (self.centre - own) * spread / quiet
         self.gain = self.gain * spread / quiet
+
+    @torch.no_grad()
+    def draw(self, count: int, variation: float = 0.0) -> Tensor:
+        """Pictures (count, 3, R, R) in [0, 1] of noise that nothing else has, with so much variation."""
+        shape, device, parts = (self.config.rows, self.config.w_dim), self.gain.device, list[Tensor]()
+        for i in range(0, count, 100):
+            seeds = range(i, min(i + 100, count))
+            z = normal(seeds, shape, "equalise") * louder(seeds, variation)
+            parts.append((self(F.leaky_relu(z.to(device), LEAK))[-1] + 1) / 2)
+        return torch.cat(parts)
 
     def whitened(self, pictures: Tensor) -> Tensor:
         """Pictures in [0, 1] -> as the flow draws them, of the loudness of noise."""
@@ -319,10 +291,29 @@ class Flow(StylePrior):
         """All; the coarse ones are the picture made small."""
         return self.config.resolutions
 
+    @torch.no_grad()
+    def vary(self, pictures: Tensor, drawn: int = 2000, probe: float = 0.04) -> None:
+        """Set `variation` so that samples differ in contrast as much as pictures (n, 3, R, R) in [0, 1] do; in few steps they do less.
+
+        Args:
+            pictures: to be like.
+            drawn: samples to look at, with and without variation.
+            probe: the variation with which they are drawn; what it adds to the variance of contrasts goes by its square.
+        """
+        centre, spread = loudness(pictures)
+        wanted, without, with_it = (
+            float(contrasts(x.to(spread), centre, spread).var())
+            for x in (pictures, self.synthesis.draw(drawn), self.synthesis.draw(drawn, probe))
+        )
+        share = (wanted - without) / max(with_it - without, 1e-9)
+        self.config = self.synthesis.config = replace(
+            self.config, variation=round(probe * max(0.0, min(share, 9)) ** 0.5, 4)
+        )
+
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """W+ latents (n, rows, w_dim) of these seeds, each row with numbers of its own, scaled by `truncation`."""
-        z = normal(seeds, self.latent_shape, "z").to(self.fit_mean.device)
-        w: Tensor = self.mapping(truncation * z)
+        z = normal(seeds, self.latent_shape, "z") * louder(seeds, self.config.variation)
+        w: Tensor = self.mapping(truncation * z.to(self.fit_mean.device))
         return w
 
     def invert(self, pictures: Tensor, passes: int = 6) -> Tensor:

@@ -48,17 +48,17 @@ def synthesis_of(recipe: Recipe) -> FlowSynthesis:
     """The flow to start from, which may be the first of a cascade.
 
     Raises:
-        RecipeError: another network, or a flow of another shape; only times and whitening may differ.
+        RecipeError: another network, or a flow of another shape; only times, whitening and variation may differ.
     """
     found: Any = load_prior(recipe.init)
     part = found.synthesis.first if isinstance(found, Cascade) else found.synthesis if isinstance(found, Flow) else None
     own = recipe.generator
     if (
         not isinstance(part, FlowSynthesis)
-        or replace(part.config, times=own.times, whitening=own.whitening) != recipe.generator
+        or replace(part.config, times=own.times, whitening=own.whitening, variation=own.variation) != recipe.generator
     ):
         raise RecipeError(
-            f"init: {recipe.init} is no flow of the shape under `generator:`; make them equal, times and whitening excepted."
+            f"init: {recipe.init} is no flow of the shape under `generator:`; make them equal, times, whitening and variation excepted."
         )
     return part
 
@@ -138,6 +138,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
             exported: Any = copy.deepcopy(average).cpu().float()
             exported.refit()
             exported.synthesis.equalise(sample)
+            exported.vary(sample)
             looked: tuple[str, ...] | None = ()
             if second is not None:
                 exported, looked = join(exported, second, recipe.name), together((), declared(second))
