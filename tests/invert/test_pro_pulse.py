@@ -138,6 +138,10 @@ def test_it_finds_its_prior_or_refuses_a_wrong_one(tmp_path, tiny_prior, tiny_st
         WeightsError, match=r"belongs to the prior tiny, which is not embedded; give its file \(--prior\)"
     ):
         ProPulse(weights=str(encoder_file), device="cpu")
+    folder = tmp_path / "end-to-end"
+    save_prior(folder / "prior.safetensors", tiny_prior, {}, dtype=torch.float32)
+    save_prior(folder / "encoder.safetensors", tiny_encoder, {}, bound_to=tiny_prior)
+    assert ProPulse(weights=str(folder / "encoder.safetensors"), device="cpu").prior.name == "tiny"
     with pytest.raises(MethodError, match="but faces128 takes 9 of 192 for 128"):
         ProPulse(weights=tiny_encoder, device="cpu")  # bound to none: the default prior
     with pytest.raises(MethodError, match="writes no latents"):

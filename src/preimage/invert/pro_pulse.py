@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from torch import Tensor
@@ -27,6 +28,8 @@ from preimage.weights import declaration_of, weight_table
 
 FINE = "fine"
 """Handle of the fine codes."""
+BESIDE = "prior.safetensors"
+"""What a run that trains its prior too exports beside the encoder."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ProPulse(Pulse):
     """One pass of an encoder and of its prior for each candidate, and if wanted some steps of PULSE from there. See `Method`.
 
     Args:
-        prior: the one that the encoder belongs to; None finds it by name among the embedded ones.
+        prior: the one that the encoder belongs to; None finds it by name among the embedded ones, or beside its file.
         weights: the encoder.
 
     Raises:
@@ -93,7 +96,7 @@ class ProPulse(Pulse):
 
     def load(self, prior: Any, weights: Any) -> None:
         encoder = find_encoder(weights)
-        super().load(prior_of(encoder) if prior is None else prior, None)
+        super().load(prior_of(encoder, weights) if prior is None else prior, None)
         prepare(encoder, self.prior, self.device)
         self.encoder: ProPulseEncoder = encoder
 
@@ -171,18 +174,24 @@ def embedded_for(side: int, encoder: ProPulseEncoder) -> str:
     return ""
 
 
-def prior_of(encoder: ProPulseEncoder) -> str | None:
-    """Name of the embedded prior that an encoder belongs to; None, the default, for one that is bound to none.
+def prior_of(encoder: ProPulseEncoder, file: Any = None) -> str | None:
+    """The prior that an encoder belongs to: the embedded one of that name, or the one that an end-to-end run exported beside its file.
+
+    Returns:
+        Name or path; None, the default, for an encoder that is bound to none.
 
     Raises:
-        WeightsError: it is not embedded.
+        WeightsError: neither is there.
     """
     declaration = declared(encoder)
     if declaration is None or declaration.bound_to is None:
         return None
     name = declaration.bound_to.name
-    if name not in weight_table():
+    if name in weight_table():
+        return name
+    beside = Path(file).parent / BESIDE if isinstance(file, str | Path) else None
+    if beside is None or not beside.is_file():
         raise WeightsError(
             f"{encoder.name}: belongs to the prior {name}, which is not embedded; give its file (--prior)."
         )
-    return name
+    return str(beside)
