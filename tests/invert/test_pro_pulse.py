@@ -155,6 +155,10 @@ def test_photos_and_settings_that_do_not_fit(method):
     for side, mend in ((8, r"reduce it \(--reduce 4\)"), (2, "take a larger photo")):
         with pytest.raises(OperatorError, match=rf"is {side}x{side}, but pro-pulse-tiny reads 4x4: {mend}"):
             method.pose(torch.zeros(3, side, side))
+    photo = torch.zeros(3, 32, 32)
+    with pytest.raises(OperatorError, match=r"reduce it .*, or take pro-pulse-32to128 \(--weights pro-pulse-32to128\)"):
+        ProPulse(device="cpu").pose(photo)
+    assert ProPulse(weights="pro-pulse-32to128", device="cpu").pose(photo).lr.shape[-1] == 32
     with pytest.raises(MethodError, match=r"fine \(6\): tiny has rows 0 to 5"):
         method.configure({"fine": 6})
     with pytest.raises(MethodError, match="refine"):

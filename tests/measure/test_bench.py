@@ -123,6 +123,7 @@ def test_methods_of_different_sizes_are_compared_at_one(data, prior, tmp_path):
     [
         ("pulse", ("pulse", "", "default", "")),
         ("pulse:paper@area", ("pulse", "", "paper", "area")),
+        ("pulse=faces64:stylegan", ("pulse", "faces64", "stylegan", "")),
         ("posterior=a@b.safetensors", ("posterior", "a@b.safetensors", "default", "")),
         ("posterior=hf-hub:owner/repo", ("posterior", "hf-hub:owner/repo", "default", "")),
         ("pulse=own_prior:TinyDecoder:paper@area", ("pulse", "own_prior:TinyDecoder", "paper", "area")),

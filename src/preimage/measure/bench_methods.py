@@ -83,7 +83,7 @@ def parse_method(text: str) -> Spec:
     if after != rest and (not rest.startswith("=") or after in OPERATORS or Path(after).is_file()):
         rest, told = before, after
     before, _, after = rest.rpartition(":")
-    if after != rest and (not rest.startswith("=") or after in ("default", "paper")):
+    if after != rest and (not rest.startswith("=") or after in method_class(name).presets):
         rest, preset = before, after
     if told:
         find_degradation(told)
