@@ -17,7 +17,7 @@ from preimage.invert.listener import Listener
 from preimage.invert.method import Capabilities, Method
 from preimage.invert.problem import Problem
 from preimage.invert.settings import Settings
-from preimage.weights import declaration_of, load_prior, load_upsampler
+from preimage.weights import declaration_of, load_encoder, load_prior, load_upsampler
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,6 @@ class Bicubic(Method):
 
 
 def _network(name: str | Path | None) -> Any:
-    """A prior or an upsampler of this name."""
-    return load_upsampler(name) if declaration_of(name).kind == "upsampler" else load_prior(name)
+    """A prior, an upsampler or an encoder of this name."""
+    load = {"upsampler": load_upsampler, "encoder": load_encoder}.get(declaration_of(name).kind, load_prior)
+    return load(name)
