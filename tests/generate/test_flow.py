@@ -108,9 +108,9 @@ def test_samples_vary_in_contrast_as_pictures_do():
     """A still flow draws its noise, so that what varies in pictures is what has to vary in the noise."""
     flow = Flow(FlowConfig(**(asdict(CONFIG) | {"whitening": 1.0}))).requires_grad_(False)
     flow.synthesis.calibrate(faces())
-    for wanted in (0.0, 0.15):
-        pictures = flow.synthesis.draw(2000, wanted)
-        flow.vary(pictures, drawn=1000)
+    for wanted in (0.0, 0.1):
+        pictures = flow.synthesis.draw(4000, wanted)
+        flow.vary(pictures, drawn=2000)
         assert flow.config.variation == pytest.approx(wanted, abs=0.015 if wanted else 0.03)
         assert flow.synthesis.config is flow.config
     _, spread = loudness(pictures)
