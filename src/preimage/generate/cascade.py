@@ -22,13 +22,12 @@ from torch import Tensor, nn
 
 from preimage.degrade.linear import LinearOperator, make_operator
 from preimage.errors import MethodError, WeightsError
-from preimage.generate.flow import Flow, FlowConfig, FlowSynthesis, Standard, louder
+from preimage.generate.flow import Flow, FlowConfig, FlowSynthesis, Standard, numbers
 from preimage.generate.prior import w_to_sphere
 from preimage.generate.side_outputs import Tap
 from preimage.generate.style_prior import StylePrior
 from preimage.generate.stylegan2 import Mapping, StyleGAN2, StyleGAN2Config, Synthesis
 from preimage.nets.conditional import ConditionalConfig, ConditionalGenerator
-from preimage.seeds import normal
 
 KERNEL = "bicubic"
 """The downscaling between both steps; the second network learned to answer it."""
@@ -249,9 +248,8 @@ class Cascade(StylePrior):
         """W+ latents (n, rows, w_dim) of these seeds, which leave the second network as it was trained: a flow's, and zeros behind."""
         if not self.invertible:
             return super().latents(seeds, truncation)
-        first = cast(FlowConfig, self.config.first)
-        z = normal(seeds, (first.rows, first.w_dim), "z") * louder(seeds, first.variation)
-        w: Tensor = self.mapping(truncation * z.to(self.fit_mean.device))
+        z = numbers(cast(FlowConfig, self.config.first), seeds).to(self.fit_mean.device)
+        w: Tensor = self.mapping(truncation * z)
         return F.pad(w, (0, 0, 0, self.config.levels))
 
     @property

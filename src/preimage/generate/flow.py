@@ -49,7 +49,7 @@ class FlowConfig:
         whitening: how far the loudness of frequencies is brought together, from 0, not at all, to 1.
         times: where the steps begin and end, from 1, noise, down to 0, the picture.
         variation: how much louder or softer than Gaussian the noise of a sample is, the standard deviation of a factor for each; 0 for
-            none. See `Flow.vary`.
+            none. See `Flow.match`.
     """
 
     resolution: int = 16
@@ -141,9 +141,10 @@ class Standard(nn.Module):
         return torch.zeros_like(self.w_avg), torch.ones_like(self.w_avg)
 
 
-def louder(seeds: Sequence[int], variation: float) -> Tensor:
-    """A factor (n, 1, 1) on the noise of each seed, of mean 1; `FlowConfig.variation`."""
-    return 1 + variation * normal(seeds, (1, 1), "louder")
+def numbers(config: FlowConfig, seeds: Sequence[int], stream: str = "z") -> Tensor:
+    """The noise of samples, as Gaussian rows (n, rows, w_dim): a factor of each seed's own (`variation`) makes it louder or softer."""
+    loud = 1 + config.variation * normal(seeds, (1, 1), "louder")
+    return normal(seeds, (config.rows, config.w_dim), stream) * loud
 
 
 class FlowSynthesis(nn.Module):
@@ -171,24 +172,22 @@ class FlowSynthesis(nn.Module):
         self.gain = gain * (spread / gain).square().mean().sqrt()
 
     @torch.no_grad()
-    def equalise(self, pictures: Tensor, drawn: int = 2000) -> None:
-        """Set the filter so that what is drawn is as loud at each frequency as pictures (n, 3, R, R) in [0, 1] are.
+    def equalise(self, pictures: Tensor, drawn: Tensor) -> None:
+        """Set the filter so that what is drawn is as loud at each frequency as pictures are, both (n, 3, R, R) in [0, 1].
 
         In few steps a flow draws all too quiet pictures, the fine frequencies and colours above all.
         """
-        own, quiet = loudness(self.draw(drawn))
-        centre, spread = loudness(pictures)
+        (own, quiet), (centre, spread) = loudness(drawn), loudness(pictures)
         self.centre = centre + (self.centre - own) * spread / quiet
         self.gain = self.gain * spread / quiet
 
     @torch.no_grad()
-    def draw(self, count: int, variation: float = 0.0) -> Tensor:
-        """Pictures (count, 3, R, R) in [0, 1] of noise that nothing else has, with so much variation."""
-        shape, device, parts = (self.config.rows, self.config.w_dim), self.gain.device, list[Tensor]()
+    def draw(self, count: int, variation: float) -> Tensor:
+        """Pictures (count, 3, R, R) in [0, 1] of noise that no seed has, with so much variation."""
+        config, device, parts = replace(self.config, variation=variation), self.gain.device, list[Tensor]()
         for i in range(0, count, 100):
-            seeds = range(i, min(i + 100, count))
-            z = normal(seeds, shape, "equalise") * louder(seeds, variation)
-            parts.append((self(F.leaky_relu(z.to(device), LEAK))[-1] + 1) / 2)
+            z = numbers(config, range(i, min(i + 100, count)), "equalise").to(device)
+            parts.append((self(F.leaky_relu(z, LEAK))[-1] + 1) / 2)
         return torch.cat(parts)
 
     def whitened(self, pictures: Tensor) -> Tensor:
@@ -292,28 +291,27 @@ class Flow(StylePrior):
         return self.config.resolutions
 
     @torch.no_grad()
-    def vary(self, pictures: Tensor, drawn: int = 2000, probe: float = 0.04) -> None:
-        """Set `variation` so that samples differ in contrast as much as pictures (n, 3, R, R) in [0, 1] do; in few steps they do less.
+    def match(self, pictures: Tensor, drawn: int = 2000, probe: float = 0.04) -> None:
+        """Set filter and `variation` so that samples are as loud at each frequency, and differ in contrast, as pictures do.
 
         Args:
-            pictures: to be like.
+            pictures: (n, 3, R, R) in [0, 1].
             drawn: samples to look at, with and without variation.
             probe: the variation with which they are drawn; what it adds to the variance of contrasts goes by its square.
         """
-        centre, spread = loudness(pictures)
+        plain, probed = (self.synthesis.draw(drawn, x) for x in (0.0, probe))
+        own, real = loudness(plain), loudness(pictures)
         wanted, without, with_it = (
-            float(contrasts(x.to(spread), centre, spread).var())
-            for x in (pictures, self.synthesis.draw(drawn), self.synthesis.draw(drawn, probe))
+            float(contrasts(x, *usual).var()) for x, usual in ((pictures, real), (plain, own), (probed, own))
         )
         share = (wanted - without) / max(with_it - without, 1e-9)
-        self.config = self.synthesis.config = replace(
-            self.config, variation=round(probe * max(0.0, min(share, 9)) ** 0.5, 4)
-        )
+        variation = round(probe * max(0.0, min(share, 9)) ** 0.5, 4)
+        self.config = self.synthesis.config = replace(self.config, variation=variation)
+        self.synthesis.equalise(pictures, plain)
 
     def latents(self, seeds: Sequence[int], truncation: float = 1.0) -> Tensor:
         """W+ latents (n, rows, w_dim) of these seeds, each row with numbers of its own, scaled by `truncation`."""
-        z = normal(seeds, self.latent_shape, "z") * louder(seeds, self.config.variation)
-        w: Tensor = self.mapping(truncation * z.to(self.fit_mean.device))
+        w: Tensor = self.mapping(truncation * numbers(self.config, seeds).to(self.fit_mean.device))
         return w
 
     def invert(self, pictures: Tensor, passes: int = 6) -> Tensor:

@@ -137,8 +137,7 @@ def train(recipe: Recipe, resume: str = "auto", stop_after: float | None = None)
         if stop or ended or every(recipe.snapshot, before, run.progress.images):
             exported: Any = copy.deepcopy(average).cpu().float()
             exported.refit()
-            exported.synthesis.equalise(sample)
-            exported.vary(sample, drawn=max(100, min(2000, len(sample))))
+            exported.match(sample)
             looked: tuple[str, ...] | None = ()
             if second is not None:
                 exported, looked = join(exported, second, recipe.name), together((), declared(second))
